@@ -1,0 +1,73 @@
+"""The provider contract: what every provider promises, and all the names that a provider file needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_modellens.models import APICallMetrics, HardwareMetrics, Message, Model, RunRequest, RunResult
+from pytest_modellens.urls import get_root_url, normalize_base_url, url_join
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "APICallMetrics",
+    "HardwareMetrics",
+    "Message",
+    "Model",
+    "ProviderAdapter",
+    "RunRequest",
+    "RunResult",
+    "get_root_url",
+    "normalize_base_url",
+    "url_join",
+]
+
+
+class ProviderAdapter(ABC):
+    """A server of language models, seen through five methods.
+
+    Subclass this when the server speaks an API of its own; subclass `OpenAICompatibleProvider` when it speaks OpenAI's,
+    and the methods below are already there.
+    """
+
+    name: ClassVar[str]
+    """Canonical name, as `--provider` takes it."""
+    default_port: ClassVar[int]
+    """Port that the server listens on when nobody says otherwise."""
+
+    @abstractmethod
+    def health_check(self) -> bool:
+        """Return whether the server answers. Never raises; takes 5 seconds at most."""
+
+    @abstractmethod
+    def list_models(self) -> list[Model]:
+        """Return the models on offer; an empty list when they cannot be had. Never raises."""
+
+    @abstractmethod
+    def run_prompt(self, request: RunRequest) -> RunResult:
+        """Send one prompt and return what came back.
+
+        Raises:
+            RequestError: the request brought no measurement; the subclass says why.
+        """
+
+    @abstractmethod
+    def chat_completion(
+        self, messages: Sequence[Message], temperature: float, max_tokens: int, top_p: float, stream: bool
+    ) -> tuple[str, APICallMetrics]:
+        """Send one conversation and return the answer's text and its timing in seconds.
+
+        Raises:
+            RequestError: the request brought no measurement; the subclass says why.
+        """
+
+    def collect_metrics(self) -> HardwareMetrics:
+        """Return one look at this machine; override it where the server runs elsewhere and can tell."""
+        from pytest_modellens.hardware.system import read_system
+
+        return read_system()
+
+    def close(self) -> None:
+        """Free connections and child processes. Providers that hold none need not override it."""

@@ -1,0 +1,112 @@
+"""One request as it is kept: everything that reports, gates and people later read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["METRIC_DEFINITIONS", "SCHEMA_VERSION", "Record", "to_json"]
+
+SCHEMA_VERSION = 1
+"""Raised when a field of `Record` or of `run.json` changes its meaning."""
+METRIC_DEFINITIONS = 1
+"""Raised when a formula of docs/metrics.md changes."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """One request of one run. A value that does not exist is None; a failure has `ok=False` and its reason."""
+
+    schema_version: int = SCHEMA_VERSION
+    metric_definitions: int = METRIC_DEFINITIONS
+
+    suite: str
+    """The suite's path as pytest shows it, or the test file that sent the request."""
+    case: str
+    params: dict[str, Any]
+    """The point of the matrix; empty without a matrix."""
+    provider: str
+    model: str | None
+    """The model asked for; None when none could be determined."""
+    round: int
+    """Position among the requests of its phase, from 0."""
+    phase: str = "measured"
+    """Either "measured" or "warmup"; warm-up never enters a statistic."""
+    started_at: str
+    """Wall time of the sending, UTC, ISO 8601. For people: never subtract it."""
+    worker: str | None = None
+    """The xdist worker; None without xdist."""
+    rounds: int = 1
+    """How many measured requests the cell was to send."""
+    concurrency: int = 1
+    """How many requests the cell was allowed in flight at once."""
+
+    ok: bool
+    error_class: str | None = None
+    error: str | None = None
+    status: int | None = None
+    """HTTP status; None when none arrived."""
+    retry_after: str | None = None
+    expect_failures: list[str] = []
+    """Why the answer is not what the case expects; empty when it is."""
+    invalid: str | None = None
+    """Why a successful request must not be averaged in (a cached prompt in a cold case); None when it may."""
+
+    response: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    answered_model: str | None = None
+    received: str | None = None
+    """What arrived, as text cut to 2,000 characters; only on failures."""
+
+    streamed: bool = True
+    ttft_ms: float | None = None
+    ttfo_ms: float | None = None
+    total_time_ms: float | None = None
+    tpot_ms: float | None = None
+    tokens_per_second: float | None = None
+    tokens_per_second_mode: str | None = None
+    """"generation" (1000 / TPOT) or "end_to_end" (not streamed); None without a value."""
+    e2e_tokens_per_second: float | None = None
+    schedule_delay_ms: float | None = None
+    connect_ms: float | None = None
+    """Name look-up and TCP connect; None on a connection used before."""
+    tls_ms: float | None = None
+    headers_ms: float | None = None
+    inter_chunk_ms: list[float] = []
+    itl_ms: list[float] | None = None
+    """None when tokens per event are not known."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    tokens_source: str = "unknown"
+    first_event_tokens: str | None = None
+    """How the tokens of the first event were known: "counted", or "assumed" to be one; None without TPOT."""
+    server_timings: dict[str, float] = {}
+    """The server's own timings in milliseconds (`queue_ms`, `prefill_ms`, `decode_ms`, …)."""
+
+    clock: str | None = None
+    """Either "kernel" or "perf_counter"; None when nothing was sent."""
+    clock_note: str | None = None
+    """Why the clock is not the best one, when it is not."""
+    reads: int = 0
+    coalesced_reads: int = 0
+    """Reads that completed several text events, which therefore share one arrival time."""
+    read_delay_ms: float | None = None
+    """p99 of (read by this process − arrived in the kernel); None without kernel stamps."""
+    bytes_received: int = 0
+    connection_reused: bool = False
+    proxy: str | None = None
+    live_decoding: bool = False
+    """True when a subscriber had events decoded while they arrived."""
+    timeline: dict[str, Any] | None = None
+    """The request's instants in ns after `sent`: scheduled, headers, ended, and per text event at, kind, tokens."""
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """Return `record` as plain JSON types, which xdist and every file format can carry."""
+    plain: dict[str, Any] = msgspec.to_builtins(record)
+    return plain
