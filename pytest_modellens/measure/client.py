@@ -1,0 +1,317 @@
+"""The measuring client: many requests at once over non-blocking sockets, in one thread.
+
+On the hot path it does `recvmsg`, reads one clock, appends once. Nothing is parsed there but the header block and, where
+a read could be the last of its response, the chunk framing; events, JSON and tokens are decoded after the response.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_modellens.errors import (
+    CancelledError,
+    ConfigError,
+    ConnectError,
+    ProtocolError,
+    RequestError,
+    TruncatedError,
+)
+from pytest_modellens.measure.clock import enable_kernel_stamps, now_ns, realtime_offset_ns
+from pytest_modellens.measure.connection import READ, WRITE, Connection
+from pytest_modellens.measure.exchange import Exchange
+from pytest_modellens.measure.http1 import idle_limit_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.measure.route import Route
+    from pytest_modellens.measure.wire import WireRequest
+
+__all__ = ["Client"]
+
+_TICK_S = 0.05
+"""How often deadlines are looked at while responses are awaited."""
+
+
+class Client:
+    """Sends requests and keeps what comes back, with arrival times. Not thread-safe: one client a thread.
+
+    >>> with Client() as client:
+    ...     exchange = client.exchange(WireRequest("http://127.0.0.1:8000/health", method="GET"))
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._in_flight: set[Exchange] = set()
+        self._finished: list[Exchange] = []
+        self._idle: dict[Route, list[Connection]] = {}
+        self._addresses: dict[tuple[str, int], list[tuple[int, tuple[object, ...]]]] = {}
+        self._next_tick_ns = 0
+        # The kernel begins to stamp some time after the first socket asks for it, so one asks before any request.
+        self._stamp_keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        enable_kernel_stamps(self._stamp_keeper)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+        return len(self._in_flight)
+
+    def exchange(self, request: WireRequest, *, on_read: Callable[[Exchange], None] | None = None) -> Exchange:
+        """Send one request, while no other is under way, and wait for its end, good or bad: see `Exchange.error`."""
+        exchange = self.submit(request, on_read=on_read)
+        try:
+            while not exchange.done:
+                self.poll()
+        except BaseException:
+            self._fail(exchange, CancelledError("given up before the response was complete"))
+            raise
+        finally:
+            if exchange in self._finished:
+                self._finished.remove(exchange)
+        return exchange
+
+    def submit(
+        self,
+        request: WireRequest,
+        *,
+        scheduled_ns: int | None = None,
+        tag: Any = None,
+        on_read: Callable[[Exchange], None] | None = None,
+    ) -> Exchange:
+        """Begin a request and return at once; `poll` returns it when it has ended.
+
+        Args:
+            request: what to send.
+            scheduled_ns: when the plan wanted it sent, on `now_ns`'s scale; None: when it is sent.
+            tag: the caller's own, found again on the exchange.
+            on_read: called after every read, for live decoding; it runs inside the measured path.
+
+        Raises:
+            ConfigError: the request or the environment's proxy cannot be used at all.
+        """
+        route = request.route()
+        exchange = Exchange(request, route, scheduled_ns=scheduled_ns, tag=tag, on_read=on_read)
+        exchange.outgoing = request.encode(route)
+        self._in_flight.add(exchange)
+        try:
+            self._begin(exchange)
+        except RequestError as error:
+            self._fail(exchange, error)
+        return exchange
+
+    def poll(self, timeout_s: float | None = None) -> list[Exchange]:
+        """Wait until a request ends, or `timeout_s` has passed, and return those that ended."""
+        until = None if timeout_s is None else now_ns() + int(timeout_s * 1e9)
+        while not self._finished and self._in_flight:
+            self._turn(until)
+            if until is not None and now_ns() >= until:
+                break
+        finished, self._finished = self._finished, []
+        return finished
+
+    def cancel_all(self, reason: str) -> list[Exchange]:
+        """Give up every request under way and return them, each with a CancelledError and what it had received."""
+        for exchange in tuple(self._in_flight):
+            self._fail(exchange, CancelledError(reason))
+        finished, self._finished = self._finished, []
+        return finished
+
+    def close(self) -> None:
+        """Close every connection; requests under way are given up."""
+        self.cancel_all("the client was closed")
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+        self._stamp_keeper.close()
+        self._selector.close()
+
+    def _turn(self, until: int | None) -> None:
+        wait = _TICK_S if until is None else min(_TICK_S, max(0.0, (until - now_ns()) / 1e9))
+        for key, _ in self._selector.select(wait):
+            exchange: Exchange = key.data
+            if not exchange.done:
+                self._advance(exchange)
+        now = now_ns()
+        if now >= self._next_tick_ns:
+            self._next_tick_ns = now + int(_TICK_S * 1e9)
+            for exchange in tuple(self._in_flight):
+                if (late := exchange.overdue(now)) is not None:
+                    self._fail(exchange, late)
+
+    def _advance(self, exchange: Exchange) -> None:
+        try:
+            if exchange.receiving:
+                self._receive(exchange)
+            elif exchange.opened_ns is not None:
+                self._send(exchange)
+            else:
+                self._open(exchange)
+        except RequestError as error:
+            self._fail(exchange, error)
+
+    def _begin(self, exchange: Exchange) -> None:
+        waiting = self._idle.get(exchange.route, [])
+        while waiting:
+            connection = waiting.pop()
+            if connection.is_fresh():
+                exchange.connection = connection
+                exchange.reused = True
+                self._register(exchange, WRITE)
+                self._ready(exchange)
+                return
+            connection.close()
+        began = now_ns()
+        addresses = self._resolve(exchange.route)
+        exchange.resolve_ns = now_ns() - began
+        exchange.connection = Connection(exchange.route, addresses)
+        self._open(exchange)
+
+    def _open(self, exchange: Exchange) -> None:
+        """Take the opening of the connection as far as it goes without waiting."""
+        connection = exchange.connection
+        assert connection is not None
+        before = connection.sock
+        try:
+            events = next(connection.opening, 0)
+        except RequestError:
+            if before is not None:
+                self._unregister(before)
+            raise
+        if connection.sock is not before:
+            if before is not None:
+                self._unregister(before)
+            self._register(exchange, events or WRITE)
+        elif events:
+            self._modify(exchange, events)
+        if not events:
+            self._ready(exchange)
+
+    def _ready(self, exchange: Exchange) -> None:
+        """Send over a connection that has just become usable."""
+        assert exchange.connection is not None
+        exchange.opened_ns = now_ns()
+        exchange.outgoing = exchange.connection.seal(exchange.outgoing)
+        exchange.wall_offset_ns = realtime_offset_ns()
+        exchange.mark_sent(now_ns())
+        self._send(exchange)
+
+    def _send(self, exchange: Exchange) -> None:
+        assert exchange.connection is not None
+        exchange.outgoing = exchange.connection.send(exchange.outgoing)
+        if exchange.outgoing:
+            self._modify(exchange, WRITE)
+        else:
+            exchange.receiving = True
+            self._modify(exchange, READ)
+
+    def _receive(self, exchange: Exchange) -> None:
+        connection = exchange.connection
+        assert connection is not None
+        try:
+            read = connection.receive()
+        except OSError as exc:
+            raise TruncatedError(f"connection lost while receiving ({exc.strerror or exc})") from exc
+        if read is None:
+            return
+        if not read[2]:
+            self._closed_by_server(exchange)
+            return
+        exchange.reads.append(read)
+        exchange.bytes_received += len(read[2])
+        if exchange.on_read is not None:
+            exchange.on_read(exchange)
+        if exchange.bytes_received > exchange.request.max_response_bytes:
+            raise ProtocolError(
+                f"response larger than {exchange.request.max_response_bytes / 2**20:.0f} MiB; the rest was not read"
+            )
+        if exchange.is_complete(read[2]):
+            self._finish(exchange)
+
+    def _closed_by_server(self, exchange: Exchange) -> None:
+        if not exchange.reads and exchange.reused:
+            # The server closed a kept-alive connection while the request was on its way: it never saw it.
+            self._drop(exchange)
+            exchange.restart(exchange.request.encode(exchange.route))
+            self._begin(exchange)
+            return
+        exchange.catch_up()
+        exchange.parser.end_of_connection()
+        if exchange.parser.complete:
+            self._finish(exchange)
+        elif not exchange.reads:
+            raise TruncatedError("the server closed the connection without an answer")
+        else:
+            raise TruncatedError(
+                f"the server closed the connection before the response was complete ({exchange.bytes_received} bytes)"
+            )
+
+    def _finish(self, exchange: Exchange) -> None:
+        connection = exchange.connection
+        assert connection is not None
+        assert connection.sock is not None
+        exchange.end(None)
+        self._unregister(connection.sock)
+        if exchange.parser.keep_alive:
+            limit = idle_limit_s(exchange.parser.headers)
+            connection.idle_limit_s = limit if limit is not None else connection.idle_limit_s
+            connection.rest()
+            self._idle.setdefault(exchange.route, []).append(connection)
+        else:
+            connection.close()
+        self._settle(exchange)
+
+    def _fail(self, exchange: Exchange, error: RequestError) -> None:
+        if exchange.done:
+            return
+        exchange.end(error)
+        self._drop(exchange)
+        self._settle(exchange)
+
+    def _settle(self, exchange: Exchange) -> None:
+        self._in_flight.discard(exchange)
+        self._finished.append(exchange)
+
+    def _drop(self, exchange: Exchange) -> None:
+        connection = exchange.connection
+        if connection is not None and connection.sock is not None:
+            self._unregister(connection.sock)
+            connection.close()
+
+    def _resolve(self, route: Route) -> list[tuple[int, tuple[object, ...]]]:
+        host, port = route.dial
+        if (host, port) not in self._addresses:
+            try:
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as exc:
+                reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+                raise ConnectError(f"host {host!r} is unknown ({reason})") from exc
+            self._addresses[host, port] = [(family, tuple(address)) for family, _, _, _, address in found]
+        return self._addresses[host, port]
+
+    def _register(self, exchange: Exchange, events: int) -> None:
+        assert exchange.connection is not None
+        assert exchange.connection.sock is not None
+        try:
+            self._selector.register(exchange.connection.sock, events, exchange)
+        except ValueError as exc:  # select() on Windows has room for 512 sockets
+            raise ConfigError("too many connections for this platform (lower the concurrency)") from exc
+
+    def _modify(self, exchange: Exchange, events: int) -> None:
+        assert exchange.connection is not None
+        assert exchange.connection.sock is not None
+        self._selector.modify(exchange.connection.sock, events, exchange)
+
+    def _unregister(self, sock: socket.socket) -> None:
+        try:
+            self._selector.unregister(sock)
+        except (KeyError, ValueError):
+            pass  # closed before it was ever registered

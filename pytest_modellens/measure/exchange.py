@@ -1,0 +1,190 @@
+"""One request on its way, and afterwards: what came back, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.errors import ConnectError, RequestError, TimedOutError
+from pytest_modellens.measure.clock import STEP_NS, now_ns, realtime_offset_ns
+from pytest_modellens.measure.http1 import ResponseParser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.measure.connection import Connection
+    from pytest_modellens.measure.route import Route
+    from pytest_modellens.measure.wire import WireRequest
+
+__all__ = ["Arrivals", "Exchange"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """When each read of one response arrived, in ns on the `perf_counter_ns` scale."""
+
+    stamps: list[int]
+    clock: str
+    """Either "kernel" or "perf_counter"."""
+    note: str | None
+    """Why the clock is not the kernel's, or not for every read; None when it is."""
+    read_delays_ns: list[int]
+    """Per read, how long the data had waited in the kernel; empty without kernel stamps."""
+
+
+class Exchange:
+    """State of one request, written by `Client`, read by whoever decodes it."""
+
+    __slots__ = (
+        "_fed",
+        "bytes_received",
+        "connection",
+        "done",
+        "ended_offset_ns",
+        "error",
+        "finished_ns",
+        "on_read",
+        "opened_ns",
+        "outgoing",
+        "parser",
+        "reads",
+        "receiving",
+        "request",
+        "resolve_ns",
+        "reused",
+        "route",
+        "scheduled_ns",
+        "sent_ns",
+        "started_at",
+        "submitted_ns",
+        "tag",
+        "wall_offset_ns",
+    )
+
+    def __init__(
+        self,
+        request: WireRequest,
+        route: Route,
+        *,
+        scheduled_ns: int | None,
+        tag: Any,
+        on_read: Callable[[Exchange], None] | None,
+    ) -> None:
+        self.request = request
+        self.route = route
+        self.tag = tag
+        self.on_read = on_read
+        self.started_at = datetime.now(UTC)
+        """Wall time of the submission; for people, never subtracted."""
+        self.submitted_ns = now_ns()
+        self.scheduled_ns = scheduled_ns
+        self.opened_ns: int | None = None
+        """When the connection was ready; None before."""
+        self.sent_ns: int | None = None
+        """Just before the first byte was handed to the kernel; None when it never came to that."""
+        self.finished_ns: int | None = None
+        """When this side knew that it was over."""
+        self.resolve_ns = 0
+        self.reused = False
+        self.wall_offset_ns = 0
+        self.ended_offset_ns = 0
+        self.connection: Connection | None = None
+        self.outgoing = b""
+        self.receiving = False
+        self.reads: list[tuple[int, int | None, bytes]] = []
+        """(read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes), in order."""
+        self.bytes_received = 0
+        self.parser = ResponseParser()
+        self._fed = 0
+        self.error: RequestError | None = None
+        """Why the response is not complete; None when it is."""
+        self.done = False
+
+    def mark_sent(self, now: int) -> None:
+        """Take note of the instant before the first byte is sent."""
+        self.sent_ns = now
+        if self.scheduled_ns is None:
+            self.scheduled_ns = now
+
+    def restart(self, outgoing: bytes) -> None:
+        """Begin anew on another connection, timed from there."""
+        self.connection = None
+        self.outgoing = outgoing
+        self.receiving = self.reused = False
+        self.opened_ns = None
+
+    def is_complete(self, data: bytes) -> bool:
+        """Return whether the read `data`, just appended, completed the response; looks at as little as possible."""
+        parser = self.parser
+        if parser.status is None:
+            self.catch_up()
+            return parser.complete
+        if parser.chunked:
+            # The end is a line "0", trailers, and an empty line, so only a read that ends in line ends can be the last;
+            # a very short one may bring just the rest of them.
+            if len(data) > 4 and not data.endswith(b"\r\n\r\n"):
+                return False
+            self.catch_up()
+            return parser.complete
+        if parser.content_length is not None:
+            return self.bytes_received >= parser.head_bytes + parser.content_length
+        return False
+
+    def catch_up(self) -> None:
+        """Feed the parser the reads that it has not seen."""
+        while self._fed < len(self.reads):
+            self._fed += 1
+            self.parser.feed(self._fed - 1, self.reads[self._fed - 1][2])
+
+    def overdue(self, now: int) -> RequestError | None:
+        """Return the error of a request that has taken too long by `now`; None while it may go on."""
+        request = self.request
+        if now - self.submitted_ns > request.total_timeout_s * 1e9:
+            state = f"{self.bytes_received} bytes had arrived" if self.reads else "nothing had arrived"
+            if self.opened_ns is None:
+                return ConnectError(f"no connection within {request.total_timeout_s:g} s")
+            return TimedOutError(f"not complete after {request.total_timeout_s:g} s ({state})")
+        if self.opened_ns is None and now - self.submitted_ns > request.connect_timeout_s * 1e9:
+            return ConnectError(f"no connection within {request.connect_timeout_s:g} s")
+        if request.stall_timeout_s is not None and self.sent_ns is not None:
+            heard = self.reads[-1][0] if self.reads else self.sent_ns
+            if now - heard > request.stall_timeout_s * 1e9:
+                return TimedOutError(
+                    f"silent for {request.stall_timeout_s:g} s after {self.bytes_received} bytes (stall time-out)"
+                )
+        return None
+
+    def end(self, error: RequestError | None) -> None:
+        """Close the books; `error` is None for a complete response."""
+        self.finished_ns = now_ns()
+        self.ended_offset_ns = realtime_offset_ns()
+        self.done = True
+        self.error = error
+        try:
+            self.catch_up()
+        except RequestError as damaged:
+            self.error = error or damaged
+
+    def arrivals(self) -> Arrivals:
+        """Return when each read arrived, by the best clock that held for the whole request."""
+        read_times = [read for read, _, _ in self.reads]
+        stamped = sum(stamp is not None for _, stamp, _ in self.reads)
+        if not stamped:
+            return Arrivals(read_times, "perf_counter", "no kernel time stamps on this platform or socket", [])
+        step = self.ended_offset_ns - self.wall_offset_ns
+        if abs(step) > STEP_NS:
+            note = f"the wall clock was set by {step / 1e6:+.1f} ms during the request"
+            return Arrivals(read_times, "perf_counter", note, [])
+        offset = self.wall_offset_ns
+        stamps: list[int] = []
+        delays: list[int] = []
+        latest = self.sent_ns or 0
+        for read, stamp, _ in self.reads:
+            # Never before the previous arrival nor after the read: the offset is known to about a microsecond.
+            arrived = read if stamp is None else min(read, max(latest, stamp - offset))
+            stamps.append(arrived)
+            delays.append(read - arrived)
+            latest = arrived
+        missing = len(stamps) - stamped
+        return Arrivals(stamps, "kernel", f"{missing} reads without a kernel stamp" if missing else None, delays)

@@ -1,0 +1,130 @@
+"""The metric definitions, version 1: one function each, from a `Timeline` to a number.
+
+A function returns None where its metric does not exist. It never returns 0 for something that was not measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_modellens.measure.timeline import Timeline
+
+__all__ = [
+    "e2e_tokens_per_second",
+    "first_event_tokens",
+    "headers_ms",
+    "inter_chunk_ms",
+    "itl_ms",
+    "schedule_delay_ms",
+    "tokens_per_second",
+    "total_time_ms",
+    "tpot_ms",
+    "ttfo_ms",
+    "ttft_ms",
+]
+
+_NS_PER_MS = 1_000_000
+
+
+def _ms(later: int | None, earlier: int) -> float | None:
+    return None if later is None else (later - earlier) / _NS_PER_MS
+
+
+def ttft_ms(timeline: Timeline) -> float | None:
+    """Time to first token: first event with text of any kind minus sent. None: not streamed, or no token."""
+    return _ms(timeline.first_token_ns, timeline.sent_ns) if timeline.streamed else None
+
+
+def ttfo_ms(timeline: Timeline) -> float | None:
+    """Time to first visible output: first event with content minus sent. None: not streamed, or no content."""
+    return _ms(timeline.first_content_ns, timeline.sent_ns) if timeline.streamed else None
+
+
+def total_time_ms(timeline: Timeline) -> float | None:
+    """End of the response minus sent. None: the request failed."""
+    return _ms(timeline.ended_ns, timeline.sent_ns)
+
+
+def headers_ms(timeline: Timeline) -> float | None:
+    """End of the header block minus sent. None: it never came."""
+    return _ms(timeline.headers_ns, timeline.sent_ns)
+
+
+def schedule_delay_ms(timeline: Timeline) -> float:
+    """Sent minus scheduled: how late the client was. 0 where nothing was scheduled."""
+    return (timeline.sent_ns - timeline.scheduled_ns) / _NS_PER_MS
+
+
+def first_event_tokens(timeline: Timeline) -> tuple[int, str] | None:
+    """Return the tokens of the first text event, and "counted" or "assumed"; None without an event.
+
+    Counted: the server counts per event, or there are as many text events as tokens. Assumed: 1, because the server
+    says only how many tokens there were in all.
+    """
+    if not timeline.events:
+        return None
+    tokens = timeline.events[0].tokens
+    if tokens is not None:
+        return tokens, "counted"
+    counted = timeline.usage.completion == len(timeline.events)
+    return 1, "counted" if counted else "assumed"
+
+
+def tpot_ms(timeline: Timeline) -> float | None:
+    """Time per output token: (last token - first token) / (completion tokens - tokens in the first event).
+
+    None: not streamed, fewer than two tokens, all tokens in the first event, or the count unknown.
+    """
+    first, last, completion = timeline.first_token_ns, timeline.last_token_ns, timeline.usage.completion
+    in_first = first_event_tokens(timeline)
+    if not timeline.streamed or first is None or last is None or completion is None or in_first is None:
+        return None
+    later = completion - in_first[0]
+    # A single text event has no duration after it, whatever the count says.
+    if completion < 2 or later < 1 or len(timeline.events) < 2:
+        return None
+    return (last - first) / _NS_PER_MS / later
+
+
+def tokens_per_second(timeline: Timeline) -> tuple[float, str] | None:
+    """Return generation throughput and its mode; None as for `tpot_ms`, or without a total time.
+
+    Streamed: 1000 / TPOT, "generation". Not streamed: completion tokens / total time, "end_to_end".
+    """
+    if timeline.streamed:
+        tpot = tpot_ms(timeline)
+        return (1000 / tpot, "generation") if tpot else None
+    whole = e2e_tokens_per_second(timeline)
+    return None if whole is None else (whole, "end_to_end")
+
+
+def e2e_tokens_per_second(timeline: Timeline) -> float | None:
+    """Completion tokens / total time in seconds. None: the count is unknown, or the request failed."""
+    total = total_time_ms(timeline)
+    if not total or timeline.usage.completion is None:
+        return None
+    return timeline.usage.completion / (total / 1000)
+
+
+def inter_chunk_ms(timeline: Timeline) -> list[float]:
+    """Gaps between consecutive text events; empty with fewer than two."""
+    events = timeline.events
+    return [(later.at_ns - event.at_ns) / _NS_PER_MS for event, later in zip(events, events[1:], strict=False)]
+
+
+def itl_ms(timeline: Timeline) -> list[float] | None:
+    """Inter-token latencies: each gap divided by the tokens of the event that ended it.
+
+    None: the server does not count per event and there are not as many text events as tokens, or fewer than two events.
+    """
+    events = timeline.events
+    if len(events) < 2:
+        return None
+    gaps = inter_chunk_ms(timeline)
+    tokens = [event.tokens for event in events[1:]]
+    if timeline.usage.completion == len(events) and None in tokens:
+        return gaps
+    if any(not count for count in tokens):
+        return None
+    return [gap / count for gap, count in zip(gaps, tokens, strict=True) if count]

@@ -1,0 +1,85 @@
+"""Server-sent events (WHATWG HTML, section 9.2.6), from body bytes cut anywhere."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+__all__ = ["SSEDecoder", "ServerSentEvent"]
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+class ServerSentEvent(NamedTuple):
+    """One dispatched event."""
+
+    data: bytes
+    """The `data` lines, joined by line feeds."""
+    name: str = ""
+    """The `event` field; empty for a plain message."""
+
+
+class SSEDecoder:
+    """Turns body bytes into events."""
+
+    __slots__ = ("_buffer", "_data", "_name", "_parts", "_started")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._parts: list[bytes] = []
+        """Reads of a line that has not ended, kept apart so that a line in many reads is joined only once."""
+        self._data: list[bytes] = []
+        self._name = ""
+        self._started = False
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Take the next bytes and return the events that they complete."""
+        if self._started and not (self._buffer or self._parts or self._data) and data.endswith(b"\n\n") and b"\r" not in data:
+            # What servers nearly always send: whole events of one data line.
+            blocks = data[:-2].split(b"\n\n")
+            if all(block.startswith(b"data: ") and b"\n" not in block for block in blocks):
+                return [ServerSentEvent(block[6:]) for block in blocks]
+        if b"\n" not in data and b"\r" not in data:
+            self._parts.append(data)
+            return []
+        if self._parts:
+            data = b"".join((*self._parts, data))
+            self._parts = []
+        return self._lines(data)
+
+    def finish(self) -> list[ServerSentEvent]:
+        """Take the end of the body and return the event that lacked only its blank line, if there is one.
+
+        The standard drops such an event; servers that forget the last blank line exist, and what they sent counts.
+        """
+        return self.feed(b"\n\n") if self._buffer or self._parts or self._data else []
+
+    def _lines(self, data: bytes) -> list[ServerSentEvent]:
+        buffer = self._buffer + data
+        if not self._started:
+            buffer = buffer.removeprefix(_BOM)
+            self._started = True
+        events: list[ServerSentEvent] = []
+        pos = 0
+        for match in _LINE_END.finditer(buffer):
+            if match.end() == len(buffer) and match.group() == b"\r":
+                break  # its "\n" may be the first byte of the next read
+            self._line(buffer[pos : match.start()], events)
+            pos = match.end()
+        self._buffer = buffer[pos:]
+        return events
+
+    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+        if not line:
+            if self._data:
+                events.append(ServerSentEvent(b"\n".join(self._data), self._name))
+            self._data, self._name = [], ""
+            return
+        field, _, value = line.partition(b":")
+        if value.startswith(b" "):
+            value = value[1:]
+        if field == b"data":
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")

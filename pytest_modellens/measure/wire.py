@@ -1,0 +1,81 @@
+"""One HTTP request as it is put on the wire."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pytest_modellens.errors import ConfigError
+from pytest_modellens.measure.route import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["WireRequest"]
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """What is sent and how long to wait for what comes back."""
+
+    url: str = field(repr=False)
+    """May hold credentials; messages show `shown_url`."""
+    body: bytes = field(repr=False, default=b"")
+    headers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    """May hold secrets."""
+    method: str = "POST"
+    total_timeout_s: float = 120.0
+    """From the start of the request, connecting included, to the end of the response."""
+    connect_timeout_s: float = 10.0
+    """For name look-up, TCP, proxy and TLS together."""
+    stall_timeout_s: float | None = None
+    """Longest silence after sending; None allows any."""
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+    use_proxies: bool = True
+    """False ignores the environment's proxies, for servers that we started on this machine."""
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without credentials and query."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    def route(self) -> Route:
+        """Return where this request has to be sent."""
+        return Route.of(self.url, use_proxies=self.use_proxies)
+
+    def encode(self, route: Route) -> bytes:
+        """Return the request's bytes, headers and body.
+
+        Raises:
+            ConfigError: a header holds a line break or a character that HTTP cannot carry.
+        """
+        parts = urlsplit(self.url)
+        target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        fields = {
+            "Host": route.authority,
+            "User-Agent": "pytest-modellens",
+            "Accept-Encoding": "identity",
+            "Content-Length": str(len(self.body)),
+        }
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            fields["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        if route.proxy and not route.tls:
+            target = f"{route.origin}{target}"
+            if route.proxy.authorization:
+                fields["Proxy-Authorization"] = route.proxy.authorization
+        fields.update(self.headers)
+        head = [f"{self.method} {target} HTTP/1.1"]
+        for name, value in fields.items():
+            if not value.isprintable() or not name.isascii() or not name.isprintable() or set(name) & set(' :"'):
+                raise ConfigError(f"header {name!r}: cannot be sent (it holds a line break or a control character)")
+            head.append(f"{name}: {value}")
+        try:
+            return "\r\n".join((*head, "", "")).encode("latin-1") + self.body
+        except UnicodeEncodeError as exc:
+            raise ConfigError("headers: must hold Latin-1 characters only") from exc
