@@ -1,0 +1,213 @@
+"""The machine, the server's processes and the GPUs, sampled in the background of one cell.
+
+>>> with HardwareSampler(port=8000) as sampler:
+...     run_the_cell()
+>>> sampler.summary()["process_rss_mb_peak"]
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.hardware.gpu import Gpu, GpuReader, process_memory_mb, total
+from pytest_modellens.hardware.process import MIN_SPAN_S, ProcessTree, TreeReading, find_listener
+from pytest_modellens.hardware.system import read_cpu_percent, read_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["GAUGES", "SHARES", "HardwareSampler"]
+
+log = logging.getLogger(__name__)
+
+GAUGES = (
+    "ram_used_mb",
+    "swap_used_mb",
+    "process_rss_mb",
+    "gpu_memory_used_mb",
+    "gpu_utilization_percent",
+    "gpu_power_w",
+    "gpu_temperature_c",
+    "process_gpu_memory_mb",
+)
+"""Quantities that hold at the instant of a sample."""
+SHARES = ("cpu_percent", "process_cpu_percent")
+"""Quantities that hold for the time since the sample before: their mean weighs by that time."""
+
+CPU_SHARE = 0.005
+"""Share of one core that sampling may take; where a sample costs more, samples are taken less often."""
+PATIENCE_S = 5.0
+"""Longest wait for the thread: a driver in trouble may hang, and the run must not."""
+
+_UNSEEN = TreeReading(None, None, frozenset(), None)
+
+
+class HardwareSampler:
+    """Samples in a thread while its `with` block runs; at least once at the start and once at the end.
+
+    Give `pid`, or the local `port` that the server listens on, to see its processes too. Nothing here raises into the
+    block: what could not be seen is None, and the notes of `summary()` say why.
+    """
+
+    def __init__(self, interval_s: float = 0.5, *, pid: int | None = None, port: int | None = None) -> None:
+        if interval_s <= 0:
+            raise ValueError(f"interval_s: must be above 0 (got {interval_s!r})")
+        self.cpu_s = 0.0
+        """CPU time that sampling has taken."""
+        self._interval_s = interval_s
+        self._pid, self._port = pid, port
+        self._series: list[dict[str, Any]] = []
+        self._process_note: str | None = None
+        self._sampler_note: str | None = None
+        self._tree: ProcessTree | None = None
+        self._gpus = GpuReader()
+        self._first_done, self._stop = Event(), Event()
+        self._thread = Thread(target=self._run, name="modellens-hardware", daemon=True)
+        self._started_ns = 0
+        self._cpu_at_ns = 0
+
+    def __enter__(self) -> Self:
+        self._tree = self._follow()
+        self._started_ns = time.perf_counter_ns()
+        try:
+            self._thread.start()
+        except RuntimeError as exc:  # no more threads allowed here
+            self._sampler_note = f"sampling did not start ({exc})"
+            return self
+        if not self._first_done.wait(PATIENCE_S):
+            self._sampler_note = f"the first sample took more than {PATIENCE_S:g} s"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread.ident is None:
+            return
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            self._sampler_note = f"the last sample took more than {PATIENCE_S:g} s"
+
+    @property
+    def series(self) -> list[dict[str, Any]]:
+        """The samples so far, oldest first, as plain JSON types; `at_ms` counts from the start of the block."""
+        return list(self._series)
+
+    def summary(self) -> dict[str, float | int | str | None]:
+        """Return mean and peak of every quantity, `samples`, and the notes; None where nothing was measured.
+
+        `cpu_percent` is of the whole machine (100 = every core busy), `process_cpu_percent` counts cores (100 = one).
+        GPU memory and power are added over the GPUs, utilisation is their mean, temperature their highest.
+        """
+        series = self.series
+        flat: dict[str, float | int | str | None] = {"samples": len(series)}
+        for name in (*SHARES, *GAUGES):
+            points = [(row["at_ms"], row[name]) for row in series if row[name] is not None]
+            flat[f"{name}_mean"] = _time_mean(points) if name in SHARES else _mean([value for _, value in points])
+            flat[f"{name}_peak"] = max((value for _, value in points), default=None)
+        flat["process_note"] = self._process_note
+        flat["gpu_note"] = self._gpus.note
+        flat["sampler_note"] = self._sampler_note
+        return flat
+
+    def _follow(self) -> ProcessTree | None:
+        import psutil
+
+        pid = self._pid
+        if pid is None and self._port is not None:
+            listener = find_listener(self._port)
+            pid, self._process_note = listener.pid, listener.note
+        elif pid is None:
+            self._process_note = "no process was asked for"
+        try:
+            return None if pid is None else ProcessTree(pid)
+        except (psutil.Error, ValueError) as exc:
+            self._process_note = f"process {pid} cannot be followed ({exc})"
+            return None
+
+    def _run(self) -> None:
+        try:
+            with self._gpus:
+                ended = False
+                while not ended:
+                    cost_s = self._add_sample()
+                    self._first_done.set()
+                    ended = self._stop.wait(max(self._interval_s, cost_s / CPU_SHARE))
+                self._add_sample()
+        except Exception as exc:  # a driver in trouble must not end the run
+            log.debug("hardware sampling ended early", exc_info=True)
+            self._sampler_note = f"sampling ended early ({exc!r})"
+            self._first_done.set()
+
+    def _add_sample(self) -> float:
+        """Return the CPU seconds that it took."""
+        before_s = time.thread_time()
+        try:
+            self._series.append(self._sample())
+        except Exception as exc:  # one bad look at a driver or at /proc must not end the series
+            log.debug("a hardware sample failed", exc_info=True)
+            self._sampler_note = f"a sample failed ({exc!r})"
+        cost_s = time.thread_time() - before_s
+        self.cpu_s += cost_s
+        return cost_s
+
+    def _sample(self) -> dict[str, Any]:
+        at_ns = time.perf_counter_ns() - self._started_ns
+        tree = _UNSEEN if self._tree is None else self._tree.read()
+        self._process_note = tree.note or self._process_note
+        memory = read_memory()
+        gpus = self._gpus.read(with_processes=self._tree is not None)
+        sample = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "at_ms": at_ns / 1e6,
+            "cpu_percent": self._cpu_percent(at_ns),
+            "ram_used_mb": memory.ram_used_mb,
+            "swap_used_mb": memory.swap_used_mb,
+            "process_cpu_percent": tree.cpu_percent,
+            "process_rss_mb": tree.rss_mb,
+            **_over_gpus(gpus),
+            "process_gpu_memory_mb": process_memory_mb(gpus, tree.pids),
+        }
+        return sample | ({"gpus": [_plain(gpu) for gpu in gpus]} if gpus else {})
+
+    def _cpu_percent(self, at_ns: int) -> float | None:
+        first = not self._series
+        if not first and at_ns - self._cpu_at_ns < MIN_SPAN_S * 1e9:
+            return None
+        self._cpu_at_ns = at_ns
+        percent = read_cpu_percent()
+        return None if first else percent
+
+
+def _over_gpus(gpus: Sequence[Gpu]) -> dict[str, float | None]:
+    utilization = total([gpu.utilization_percent for gpu in gpus])
+    return {
+        "gpu_memory_used_mb": total([gpu.memory_used_mb for gpu in gpus]),
+        "gpu_utilization_percent": None if utilization is None else utilization / len(gpus),
+        "gpu_power_w": total([gpu.power_w for gpu in gpus]),
+        "gpu_temperature_c": max((g.temperature_c for g in gpus if g.temperature_c is not None), default=None),
+    }
+
+
+def _plain(gpu: Gpu) -> dict[str, Any]:
+    return {**asdict(gpu), "process_memory_mb": {str(pid): size for pid, size in gpu.process_memory_mb.items()}}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _time_mean(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return the mean of values that each hold since the point before, the first since 0."""
+    if not points:
+        return None
+    starts = [0.0, *(at for at, _ in points[:-1])]
+    weights = [at - start for (at, _), start in zip(points, starts, strict=True)]
+    return sum(value * weight for (_, value), weight in zip(points, weights, strict=True)) / sum(weights)

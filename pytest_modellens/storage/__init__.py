@@ -1,0 +1,12 @@
+"""Runs on disk: one folder each, appended to while it runs, readable after any crash.
+
+results/20261121T203000Z-smoke/
+    run.json         what was run, where and with which options; replaced as a whole
+    requests.jsonl   one record a line, append-only
+    hardware.jsonl   one hardware series a line, append-only
+"""
+
+from pytest_modellens.storage.folder import RunFolder
+from pytest_modellens.storage.reading import Run, RunInfo, find_run, list_runs, read_run
+
+__all__ = ["Run", "RunFolder", "RunInfo", "find_run", "list_runs", "read_run"]

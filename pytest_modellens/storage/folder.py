@@ -1,0 +1,163 @@
+"""The folder of the run that is being recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import unicodedata
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_modellens.errors import StorageError
+from pytest_modellens.record import SCHEMA_VERSION
+from pytest_modellens.storage.lines import LineFile, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["HARDWARE", "REQUESTS", "RUN", "RunFolder"]
+
+RUN = "run.json"
+REQUESTS = "requests.jsonl"
+HARDWARE = "hardware.jsonl"
+
+_LONGEST_NAME = 60
+
+
+class RunFolder:
+    """One run on disk, open for writing until `close()`."""
+
+    def __init__(self, path: Path, *, started_at: str) -> None:
+        """Open `path`, an existing folder; `create` makes a new one."""
+        self.path = path
+        self.started_at = started_at
+        """UTC, ISO 8601."""
+        self._requests = LineFile(path / REQUESTS)
+        self._hardware: LineFile | None = None
+        self._counts = {"requests": 0, "ok": 0, "errors": 0}
+
+    @classmethod
+    def create(cls, results_dir: Path, name: str, *, now: datetime) -> Self:
+        """Return a new folder `<UTC time>-<name>` in `results_dir`, which is made when missing.
+
+        A results folder made here keeps its runs out of git; one that exists is left as it is.
+
+        Raises:
+            StorageError: the folder cannot be made or written.
+        """
+        utc = now.astimezone(UTC)
+        base = f"{utc:%Y%m%dT%H%M%SZ}-{_kebab(name)}"
+        try:
+            _make_results(results_dir)
+            path = _make_unique(results_dir, base)
+        except OSError as exc:
+            raise StorageError(
+                f"{results_dir}: cannot hold results ({exc.strerror}; choose another folder with --modellens-results)"
+            ) from exc
+        return cls(path, started_at=utc.isoformat(timespec="milliseconds"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add `records` to requests.jsonl: all of them, or none until the next call.
+
+        Raises:
+            StorageError: the disk took nothing; the records are kept and written, in order, with the next ones.
+        """
+        rows = list(records)
+        measured = [row for row in rows if row.get("phase") != "warmup"]
+        ok = sum(row.get("ok") is True for row in measured)
+        self._counts["requests"] += len(measured)
+        self._counts["ok"] += ok
+        self._counts["errors"] += len(measured) - ok
+        self._requests.append(rows)
+
+    def write_hardware(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add `rows` to hardware.jsonl, under the same promise as `append`.
+
+        A row holds suite, case, params, provider and model of its cell, `summary` (what
+        `HardwareSampler.summary()` returned) and `series`.
+        """
+        if self._hardware is None:
+            self._hardware = LineFile(self.path / HARDWARE)
+        self._hardware.append(rows)
+
+    def write_run(self, meta: Mapping[str, Any]) -> None:
+        """Replace run.json by `meta`, as a whole or not at all.
+
+        Adds `schema_version`, `name`, `started_at` and `counts` (measured requests: all, ok, errors). A run has ended
+        when `meta` holds an `ended_at` that is not None.
+
+        Raises:
+            StorageError: it cannot be written; the one before stays.
+        """
+        full = {"name": self.path.name, "started_at": self.started_at, "ended_at": None, **meta}
+        full |= {"schema_version": SCHEMA_VERSION, "counts": self._counts}
+        ordered = msgspec.json.encode(msgspec.json.decode(encode(full)), order="sorted")
+        self._replace(self.path / RUN, msgspec.json.format(ordered, indent=2) + b"\n")
+
+    def close(self) -> None:
+        """Write what is still kept and close the files; harmless when called again.
+
+        Raises:
+            StorageError: records were lost.
+        """
+        with contextlib.ExitStack() as stack:
+            if self._hardware is not None:
+                stack.callback(self._hardware.close)
+            stack.callback(self._requests.close)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StorageError(f"{path}: cannot be written ({exc.strerror}; the one before is kept)") from exc
+
+
+def _make_results(results_dir: Path) -> None:
+    results_dir.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        results_dir.mkdir()
+    except FileExistsError:
+        if not results_dir.is_dir():
+            raise
+    else:
+        (results_dir / ".gitignore").write_text("*\n!.gitignore\n", encoding="utf-8")
+
+
+def _make_unique(results_dir: Path, base: str) -> Path:
+    number = 1
+    while True:
+        path = results_dir / (base if number == 1 else f"{base}-{number}")
+        # mkdir decides between runs that start in the same second; asking first would leave a gap between them.
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _kebab(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii").lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:_LONGEST_NAME].strip("-") or "run"

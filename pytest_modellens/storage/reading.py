@@ -1,0 +1,200 @@
+"""Runs that were recorded before: finding, listing, and reading them whatever happened to the process."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_modellens.errors import StorageError
+from pytest_modellens.record import SCHEMA_VERSION
+from pytest_modellens.storage.folder import REQUESTS, RUN
+
+__all__ = ["Run", "RunInfo", "find_run", "list_runs", "read_run"]
+
+_STAMP = re.compile(r"\d{8}T\d{6}Z-")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A recorded run."""
+
+    folder: Path
+    meta: dict[str, Any]
+    """What run.json says; empty when it is missing or damaged."""
+    records: list[dict[str, Any]]
+    problems: list[str]
+    """What could not be read, a sentence each; empty for a whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a list of runs shows of one. Warm-up requests are not counted."""
+
+    folder: Path
+    name: str
+    started_at: str | None
+    """UTC, ISO 8601; None when run.json does not say."""
+    requests: int
+    ok: int
+    errors: int
+    is_finished: bool
+    """False when the run goes on, or was killed."""
+
+
+class _Counts(msgspec.Struct):
+    requests: int
+    ok: int
+    errors: int
+
+
+class _Meta(msgspec.Struct):
+    started_at: str | None = None
+    ended_at: str | None = None
+    counts: _Counts | None = None
+
+
+class _Outcome(msgspec.Struct):
+    ok: bool
+    phase: str = "measured"
+
+
+def read_run(folder: Path) -> Run:
+    """Return the run in `folder`, as much as is readable.
+
+    Raises:
+        StorageError: there is no such run, it may not be read, or a newer version of this plugin wrote it.
+    """
+    problems: list[str] = []
+    if not folder.is_dir():
+        raise StorageError(f"{folder}: no such run (modellens list shows those there are)")
+    meta = _read_meta(folder, problems)
+    _check_version(meta, folder / RUN)
+    records: list[dict[str, Any]] = []
+    lines = _read_bytes(folder / REQUESTS, problems).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        row = _decode(line)
+        if isinstance(row, dict):
+            _check_version(row, folder / REQUESTS)
+            records.append(row)
+        elif line.strip():
+            cut = number == len(lines)
+            what = "is cut off (the run was killed while it wrote)" if cut else "is not a JSON object; left out"
+            problems.append(f"{folder / REQUESTS}:{number}: {what}")
+    return Run(folder, meta, records, problems)
+
+
+def list_runs(results_dir: Path) -> list[RunInfo]:
+    """Return the runs in `results_dir`, newest first; empty when there is no such folder.
+
+    Raises:
+        StorageError: the folder may not be read.
+    """
+    return [_info(folder) for folder in _folders(results_dir)]
+
+
+def find_run(results_dir: Path, text: str) -> Path:
+    """Return the folder that `text` means: a path, a run's name, the beginning or end of one name, or "latest".
+
+    Raises:
+        StorageError: nothing or more than one run matches; the message names the nearest.
+    """
+    path = Path(text)
+    if path.name in {RUN, REQUESTS}:
+        path = path.parent
+    if (path / RUN).is_file() or (path / REQUESTS).is_file():
+        return path
+    by_name = {folder.name: folder for folder in _folders(results_dir)}
+    if not by_name:
+        raise StorageError(f"{results_dir}: holds no runs (looked for {text!r}; run a suite first)")
+    if text == "latest":
+        return next(iter(by_name.values()))
+    matches = [name for name in by_name if name == text] or [
+        name for name in by_name if text and (name.startswith(text) or name.endswith(text))
+    ]
+    if len(matches) == 1:
+        return by_name[matches[0]]
+    if matches:
+        raise StorageError(f"{results_dir}: {text!r} matches {len(matches)} runs ({_some(matches)}; give more of one)")
+    near = difflib.get_close_matches(text, by_name, n=_SHOWN, cutoff=0.4) or list(by_name)
+    raise StorageError(f"{results_dir}: no run {text!r} (nearest: {_some(near)})")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _folders(results_dir: Path) -> list[Path]:
+    try:
+        found = [path for path in results_dir.iterdir() if _STAMP.match(path.name) and path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise StorageError(f"{results_dir}: cannot be read ({exc.strerror})") from exc
+    # Within one second the suffixes -2 … -10 follow their length.
+    return sorted(found, key=lambda path: (path.name[:16], len(path.name), path.name), reverse=True)
+
+
+def _info(folder: Path) -> RunInfo:
+    try:
+        meta = msgspec.json.decode(_read_bytes(folder / RUN, []) or b"{}", type=_Meta)
+    except _UNREADABLE:
+        meta = _Meta()
+    ended = meta.ended_at is not None
+    # A run that was killed has counts from its start, so its records are counted instead.
+    counts = meta.counts if ended and meta.counts is not None else _count(folder)
+    return RunInfo(folder, folder.name, meta.started_at, counts.requests, counts.ok, counts.errors, is_finished=ended)
+
+
+def _count(folder: Path) -> _Counts:
+    decoder = msgspec.json.Decoder(_Outcome)
+    outcomes = []
+    for line in _read_bytes(folder / REQUESTS, []).split(b"\n"):
+        try:
+            outcome = decoder.decode(line)
+        except _UNREADABLE:
+            continue
+        if outcome.phase != "warmup":
+            outcomes.append(outcome.ok)
+    return _Counts(requests=len(outcomes), ok=sum(outcomes), errors=len(outcomes) - sum(outcomes))
+
+
+def _read_meta(folder: Path, problems: list[str]) -> dict[str, Any]:
+    data = _read_bytes(folder / RUN, problems)
+    meta = _decode(data)
+    if isinstance(meta, dict):
+        return meta
+    if data:
+        problems.append(f"{folder / RUN}: is not a JSON object; what was run is not known")
+    return {}
+
+
+def _read_bytes(path: Path, problems: list[str]) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        problems.append(f"{path}: cannot be read ({exc.strerror})")
+        return b""
+
+
+def _decode(data: bytes) -> Any:
+    """Return the JSON value; None when it is none."""
+    try:
+        return msgspec.json.decode(data)
+    except _UNREADABLE:
+        return None
+
+
+def _check_version(row: dict[str, Any], path: Path) -> None:
+    version = row.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{path}: written by a newer pytest-modellens (schema_version {version!r}, this one reads up to "
+            f"{SCHEMA_VERSION}; upgrade it)"
+        )
