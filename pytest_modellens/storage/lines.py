@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,6 @@ class LineFile:
             self._good_size = os.fstat(self._descriptor).st_size
         except OSError as exc:
             raise StorageError(f"{path}: cannot be opened for writing ({exc.strerror})") from exc
-        self._is_torn = False
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write `rows`, one line each; all of them, or none until the next call.
@@ -41,20 +41,16 @@ class LineFile:
             StorageError: the disk took nothing (full, quota, unplugged); the rows are kept.
         """
         self._pending += [encode(row) + b"\n" for row in rows]
-        if not self._pending:
-            return
         try:
-            self._mend()
-            self._write(b"".join(self._pending))
+            self._flush()
         except OSError as exc:
             raise StorageError(
                 f"{self._path}: {len(self._pending)} lines are not on disk yet "
                 f"({exc.strerror}; make room, they are written with the next ones)"
             ) from exc
-        self._pending.clear()
 
     def close(self) -> None:
-        """Write what is still kept, have the disk confirm, and close.
+        """Write what is still kept, have the disk confirm, and close; harmless when called again.
 
         Raises:
             StorageError: lines were lost.
@@ -62,37 +58,35 @@ class LineFile:
         if self._descriptor < 0:
             return
         try:
-            self.append(())
+            self._flush()
             os.fsync(self._descriptor)
         except OSError as exc:
-            raise StorageError(f"{self._path}: the disk did not confirm the last lines ({exc.strerror})") from exc
+            raise StorageError(f"{self._path}: {len(self._pending)} lines were lost ({exc.strerror})") from exc
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _write(self, data: bytes) -> None:
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        self._cut_tail()
+        data = b"".join(self._pending)
         left = memoryview(data)
         try:
             # One write in all but rare cases: a nearly full disk takes a part and refuses the rest on the next call.
             while left:
                 left = left[os.write(self._descriptor, left) :]
         except OSError:
-            self._is_torn = len(left) < len(data)
-            self._mend(strict=False)
+            with contextlib.suppress(OSError):
+                self._cut_tail()
             raise
-        self._good_size += len(data)
+        # In one statement, so that Ctrl-C comes before both or after both.
+        self._good_size, self._pending = self._good_size + len(data), []
 
-    def _mend(self, *, strict: bool = True) -> None:
-        """Cut off a half-written tail."""
-        if not self._is_torn:
-            return
-        try:
+    def _cut_tail(self) -> None:
+        """Remove what an earlier call wrote without finishing it."""
+        if os.fstat(self._descriptor).st_size > self._good_size:
             os.ftruncate(self._descriptor, self._good_size)
-        except OSError:
-            if strict:
-                raise
-        else:
-            self._is_torn = False
 
 
 def encode(row: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,110 @@
+"""Options and URLs without their secrets, for files that people commit, attach and publish."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+__all__ = ["HIDDEN", "is_secret_name", "redact", "redact_text", "redact_url"]
+
+HIDDEN = "***"
+
+_DEEPEST = 32
+_SECRET_WORDS = frozenset(
+    ("key", "keys", "token", "secret", "secrets", "password", "passwords", "passwd", "passphrase", "pwd", "auth")
+    + ("authorization", "cookie", "cookies", "credential", "credentials", "bearer", "signature", "sig")
+)
+_SECRET_ENDINGS = ("apikey", "token", "secret", "password", "passwd", "passphrase", "accesskey", "secretkey")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+_PATTERNS = (
+    # user:password@ of a URL, also with the unescaped slash that people paste into passwords
+    (re.compile(r"(?<=://)[^\s/?#]*@"), ""),
+    (re.compile(r"(?<=://)(?!\[)[^\s/?#@:]*:(?!\d*(?:[/?#\s]|$))[^\s@]*@"), ""),
+    (re.compile(r"(?i)\b(bearer|basic|digest)(\s+|%20|\+)[\w.~+/=%-]{3,}"), rf"\1\2{HIDDEN}"),
+    # keys with the prefixes that their issuers give them, and JSON web tokens
+    (re.compile(r"\b(sk|pk|rk)[-_][\w-]{6,}"), rf"\1-{HIDDEN}"),
+    (
+        re.compile(r"\b(hf|nvapi|gsk|xai|gh[opsur]|github_pat|glpat|xox[abps]|AIza|AKIA|r8)[-_]?[\w-]{16,}"),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(\.[\w-]*)?"), HIDDEN),
+)
+_NAME = re.compile(r"""([A-Za-z][\w.-]*)["']?\s*[=:]\s*""")
+_VALUE = re.compile(r""""[^"]*"|'[^']*'|[^\s&;,"'\])}]+""")
+_HEADER_VALUE = re.compile(r"""[^\n"']+""")
+_NO_SECRET = {"none", "null", "true", "false", HIDDEN}
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a value of this name is to be hidden.
+
+    >>> is_secret_name("X-Api-Key"), is_secret_name("api_key_env"), is_secret_name("max_tokens")
+    (True, False, False)
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    # A name that ends in "env" holds the name of a variable, which is what one should write down.
+    if not words or words[-1] == "env":
+        return False
+    return any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDINGS) for word in words)
+
+
+def redact(value: Any) -> Any:
+    """Return `value` as plain JSON types, with everything that looks secret replaced by `***`."""
+    return _redact(value, 0)
+
+
+def redact_url(url: str) -> str:
+    """Return `url` without user and password, and with the secrets of its query hidden."""
+    return redact_text(url)
+
+
+def redact_text(text: str) -> str:
+    """Return `text` with the user part of URLs removed, and tokens, keys and `secret=value` hidden."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    shown, at = [], 0
+    while (name := _NAME.search(text, at)) is not None:
+        shown.append(text[at : name.end()])
+        at = name.end()
+        # What follows "Cookie:" or "Authorization:" has spaces and semicolons of its own.
+        is_header = name[1].lower().endswith(("cookie", "authorization"))
+        value = (_HEADER_VALUE if is_header else _VALUE).match(text, at) if is_secret_name(name[1]) else None
+        if value is not None and value[0].lower() not in _NO_SECRET:
+            shown.append(HIDDEN)
+            at = value.end()
+    return "".join([*shown, text[at:]])
+
+
+def _redact(value: Any, depth: int) -> Any:
+    if depth > _DEEPEST:
+        return "…"
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return redact_text(bytes(value).decode("utf-8", "replace"))
+    if isinstance(value, Mapping):
+        return {redact_text(str(key)): _named(str(key), item, depth + 1) for key, item in value.items()}
+    if isinstance(value, AbstractSet):
+        return sorted((_redact(item, depth + 1) for item in value), key=str)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return _sequence(list(value), depth + 1)
+    return redact_text(str(value))
+
+
+def _named(name: str, value: Any, depth: int) -> Any:
+    # "key" and "auth" also name groups of settings, and "token" things that are counted.
+    is_plain = value is None or value == "" or isinstance(value, (bool, Mapping))
+    is_count = isinstance(value, (int, float)) and name.lower().endswith("token")
+    if is_plain or is_count or not is_secret_name(name):
+        return _redact(value, depth)
+    return HIDDEN
+
+
+def _sequence(items: list[Any], depth: int) -> list[Any]:
+    """Hide also what follows its name: `["--api-key", "…"]` and the pair `["Authorization", "…"]`."""
+    names = ["", *(item if isinstance(item, str) and "=" not in item else "" for item in items[:-1])]
+    kept = [name if name.startswith("-") or len(items) == 2 else "" for name in names]
+    return [_named(name, item, depth) for name, item in zip(kept, items, strict=False)]
