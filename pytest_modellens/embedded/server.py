@@ -253,8 +253,9 @@ def _require_xllamacpp() -> None:
 
 def _end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
     try:
-        if process.stdin is not None:
-            process.stdin.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_s)
     finally:
