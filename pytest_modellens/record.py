@@ -23,6 +23,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     suite: str
     """The suite's path as pytest shows it, or the test file that sent the request."""
     case: str
+    case_hash: str | None = None
+    """SHA-256 over what the case sends; None outside suites."""
     params: dict[str, Any]
     """The point of the matrix; empty without a matrix."""
     provider: str
@@ -102,6 +104,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     proxy: str | None = None
     live_decoding: bool = False
     """True when a subscriber had events decoded while they arrived."""
+    hardware: dict[str, float | int | str | None] = {}
+    """Means and peaks over the whole cell (see `HardwareSampler.summary`); the same on each record of a cell."""
     timeline: dict[str, Any] | None = None
     """The request's instants in ns after `sent`: scheduled, headers, ended, and per text event at, kind, tokens."""
 

@@ -5,6 +5,7 @@ A function returns None where its metric does not exist. It never returns 0 for 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def e2e_tokens_per_second(timeline: Timeline) -> float | None:
 def inter_chunk_ms(timeline: Timeline) -> list[float]:
     """Gaps between consecutive text events; empty with fewer than two."""
     events = timeline.events
-    return [(later.at_ns - event.at_ns) / _NS_PER_MS for event, later in zip(events, events[1:], strict=False)]
+    return [(later.at_ns - event.at_ns) / _NS_PER_MS for event, later in pairwise(events)]
 
 
 def itl_ms(timeline: Timeline) -> list[float] | None:

@@ -69,5 +69,8 @@ class ProviderAdapter(ABC):
 
         return read_system()
 
+    def start(self) -> None:
+        """Make the server ready. Providers that only connect to one have nothing to do."""
+
     def close(self) -> None:
         """Free connections and child processes. Providers that hold none need not override it."""

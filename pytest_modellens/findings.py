@@ -1,0 +1,89 @@
+"""What is wrong with a measured cell: failed requests, unexpected answers, limits not kept, numbers not to be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_modellens.stats.percentile import mean, percentile
+from pytest_modellens.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_modellens.record import Record
+    from pytest_modellens.suite.limits import Limit
+
+__all__ = ["findings", "statistic"]
+
+
+def findings(
+    records: Sequence[Record], *, limits: Sequence[Limit] = (), planned: int | None = None, stopped: str | None = None
+) -> list[str]:
+    """Return a sentence for everything that keeps a cell from passing; empty for a good one.
+
+    Args:
+        records: all of the cell, warm-up too.
+        limits: what its numbers must keep to.
+        planned: how many requests were to be sent; None: as many as there are records.
+        stopped: why not all of them were.
+    """
+    found = [*_failed(records, planned or len(records), stopped), *_unexpected(records), *_invalid(records)]
+    good = [record for record in records if record.phase == "measured" and record.ok and record.invalid is None]
+    found += [sentence for limit in limits if (sentence := _limit_broken(limit, good)) is not None]
+    return found
+
+
+def statistic(records: Sequence[Record], metric: str, name: str) -> float | None:
+    """Return one statistic (median, mean, min, max, p50, p90, p95, p99) of one metric; None without values.
+
+    Metrics that are lists (`itl_ms`, `inter_chunk_ms`) are pooled over the records.
+    """
+    values: list[float] = []
+    for record in records:
+        value = getattr(record, metric)
+        values += value if isinstance(value, list) else [value] if value is not None else []
+    if not values:
+        return None
+    if name in {"min", "max"}:
+        return min(values) if name == "min" else max(values)
+    return mean(values) if name == "mean" else percentile(values, 50.0 if name == "median" else float(name[1:]))
+
+
+def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> list[str]:
+    failed = [record for record in records if not record.ok]
+    if not failed:
+        return []
+    classes = Counter(record.error_class for record in failed)
+    counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())
+    lines = [f"{len(failed)} of {len(records)} requests failed ({counts})"]
+    reasons = dict.fromkeys(record.error for record in failed)
+    lines += [f"  {printable(reason or '', limit=1000)}" for reason in list(reasons)[:3]]
+    if len(reasons) > 3:
+        lines.append(f"  and {len(reasons) - 3} other reasons, all in requests.jsonl")
+    if len(records) < planned:
+        lines.append(f"  {planned - len(records)} requests were not sent: {stopped or 'the run was cut off'}")
+    return ["\n".join(lines)]
+
+
+def _unexpected(records: Sequence[Record]) -> list[str]:
+    judged = [record for record in records if record.phase == "measured" and record.ok]
+    wrong = [record for record in judged if record.expect_failures]
+    if not wrong:
+        return []
+    sentences = dict.fromkeys(sentence for record in wrong for sentence in record.expect_failures)
+    lines = [f"{len(wrong)} of {len(judged)} answers are not as expected"]
+    lines += [f"  {sentence}" for sentence in list(sentences)[:3]]
+    return ["\n".join(lines)]
+
+
+def _invalid(records: Sequence[Record]) -> list[str]:
+    reasons = dict.fromkeys(record.invalid for record in records if record.phase == "measured" and record.invalid)
+    return [f"not a valid measurement: {reason}" for reason in reasons]
+
+
+def _limit_broken(limit: Limit, good: Sequence[Record]) -> str | None:
+    value = statistic(good, limit.metric, limit.statistic)
+    if value is None:
+        return f"limit {limit}: cannot be judged (no request brought {limit.metric})"
+    return None if limit.holds(value) else f"limit {limit}: not kept (it is {value:.4g})"

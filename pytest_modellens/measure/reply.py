@@ -1,0 +1,63 @@
+"""What one request brought, decoded: instants, text, counts, or the reason why there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_modellens.measure.timeline import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from pytest_modellens.errors import RequestError
+    from pytest_modellens.measure.exchange import Arrivals, Exchange
+    from pytest_modellens.measure.timeline import Timeline
+    from pytest_modellens.models import RunResult
+
+__all__ = ["Reply", "transport_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The outcome of one request; `error` is None for a good one."""
+
+    started_at: datetime
+    error: RequestError | None = None
+    timeline: Timeline | None = None
+    """None when nothing was sent."""
+    transport: Transport | None = None
+    """None when no measuring client carried the request."""
+    status: int | None = None
+    content: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    answered_model: str | None = None
+    server_timings: Mapping[str, float] = field(default_factory=dict)
+    """The server's own timings, in ms."""
+    received: str | None = None
+    """What arrived, cut to 2,000 characters; only with an error."""
+    adapter_result: RunResult | None = None
+    """The numbers that a provider without our measuring client claims; there is no timeline then."""
+
+
+def transport_of(exchange: Exchange, arrivals: Arrivals, *, coalesced_reads: int) -> Transport:
+    """Return how the bytes of `exchange` travelled."""
+    connection = exchange.connection
+    fresh = connection is not None and not exchange.reused and exchange.opened_ns is not None
+    delays = sorted(arrivals.read_delays_ns)
+    return Transport(
+        clock=arrivals.clock,
+        clock_note=arrivals.note,
+        reads=len(exchange.reads),
+        coalesced_reads=coalesced_reads,
+        # Nearest rank: the smallest delay that 99 % of the reads do not exceed.
+        read_delay_ms=delays[-(-len(delays) * 99 // 100) - 1] / 1e6 if delays else None,
+        bytes_received=exchange.bytes_received,
+        reused=exchange.reused,
+        connect_ms=(exchange.resolve_ns + connection.connect_ns) / 1e6 if fresh and connection else None,
+        tls_ms=connection.tls_ns / 1e6 if fresh and connection and connection.tls_ns is not None else None,
+        proxy=exchange.route.proxy.shown if exchange.route.proxy else None,
+        live_decoding=exchange.on_read is not None,
+    )

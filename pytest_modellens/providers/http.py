@@ -1,0 +1,353 @@
+"""Providers that are reached over HTTP: the control plane through requests, the measured requests through our client.
+
+A subclass says how a request is encoded and how the answer's body is decoded. Sending, timing, events, error mapping
+and the contract's methods are here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pytest_modellens.errors import ProtocolError, RequestError, StatusError
+from pytest_modellens.events import CompletionEvent, ErrorEvent, EventBus, TokenGeneratedEvent
+from pytest_modellens.measure import metrics
+from pytest_modellens.measure.client import Client
+from pytest_modellens.measure.reply import Reply, transport_of
+from pytest_modellens.measure.timeline import TextEvent, Timeline
+from pytest_modellens.providers.base import APICallMetrics, ProviderAdapter, RunRequest, RunResult, normalize_base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_modellens.measure.exchange import Exchange
+    from pytest_modellens.measure.wire import WireRequest
+    from pytest_modellens.providers.base import Message
+    from pytest_modellens.providers.openai_wire import ChatAnswer
+
+__all__ = ["HTTPProvider"]
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = (2.0, 2.5)
+"""Connect and read time-outs of the control plane; together within the contract's 5 s."""
+RECEIVED_CHARACTERS = 2000
+
+
+class HTTPProvider(ProviderAdapter):
+    """A server behind a base URL."""
+
+    default_path: ClassVar[str] = ""
+    """Path of the API below the root, as in the default base URL."""
+    api_key_env: ClassVar[str | None] = None
+    """Environment variable that holds the API key when none is given."""
+    uses_proxies: ClassVar[bool] = True
+    """False for servers that we start on this machine."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        event_bus: EventBus | None = None,
+        event_source: str | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        """
+        Args:
+            base_url: where the API is; None: this machine at the provider's default port.
+            api_key: sent as a bearer token; None: from the environment variable `api_key_env`, if that is set.
+            event_bus: who is told about tokens, completions and errors; None: nobody.
+            event_source: what events name as their source; None: the provider's name.
+            timeout_s: longest total time of a request that does not bring its own.
+        """
+        self.base_url = normalize_base_url(base_url or f"http://127.0.0.1:{self.default_port}{self.default_path}")
+        key = api_key if api_key is not None else os.environ.get(self.api_key_env or "")
+        self._api_key = key or None
+        self.event_bus = event_bus or EventBus()
+        self.event_source = event_source or self.name
+        self.timeout_s = timeout_s
+        self._idle_clients: list[Client] = []
+        self._sent = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} at {self.shown_url}>"
+
+    @property
+    def shown_url(self) -> str:
+        """The base URL without credentials."""
+        scheme, _, rest = self.base_url.partition("://")
+        authority, slash, path = rest.partition("/")
+        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+    @abstractmethod
+    def encode(self, request: RunRequest) -> WireRequest:
+        """Return how this server wants to be asked."""
+
+    @abstractmethod
+    def decode_body(self, exchange: Exchange) -> ChatAnswer:
+        """Return what a response with a success status means."""
+
+    @abstractmethod
+    def live_decoder(self) -> Callable[[Exchange], list[tuple[int, str, str]]]:
+        """Return a function that, called after every read, gives the new text as (read number, kind, text)."""
+
+    def error_message(self, body: bytes) -> str:
+        """Return the human part of the body of an error status."""
+        return body[:400].decode("utf-8", "replace").strip()
+
+    def served_model(self, asked: str, answered: str) -> bool:
+        """Return whether an answer that names the model `answered` is one of the model `asked` for."""
+        return True
+
+    def run_prompt(self, request: RunRequest) -> RunResult:
+        """Send one prompt and return what came back. See `ProviderAdapter.run_prompt`."""
+        reply = self.measure(request)
+        if reply.error is not None:
+            raise reply.error
+        return self.to_result(request, reply)
+
+    def chat_completion(
+        self, messages: Sequence[Message], temperature: float, max_tokens: int, top_p: float, stream: bool
+    ) -> tuple[str, APICallMetrics]:
+        """Send one conversation to the first model on offer. See `ProviderAdapter.chat_completion`."""
+        models = self.list_models()
+        request = RunRequest(
+            "",
+            models[0].id if models else "default",
+            temperature,
+            max_tokens,
+            top_p,
+            stream=stream,
+            messages=tuple(messages),
+        )
+        result = self.run_prompt(request)
+        return result.response, APICallMetrics(
+            ttft=None if result.ttft_ms is None else result.ttft_ms / 1000,
+            total_time=None if result.total_time_ms is None else result.total_time_ms / 1000,
+            tokens_per_second=result.tokens_per_second,
+            total_tokens=result.total_tokens,
+            prompt_tokens=result.prompt_tokens,
+            completion_tokens=result.completion_tokens,
+        )
+
+    def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
+        """Send one request, wait for its end, and return what it brought; failures are in `Reply.error`."""
+        self._sent += 1
+        request_id = f"{self.event_source}-{self._sent}"
+        on_read = self._live(request_id) if self.event_bus.has_subscribers else None
+        wire = replace(self.encode(request), stall_timeout_s=stall_timeout_s)
+        with self._client() as client:
+            exchange = client.exchange(wire, on_read=on_read)
+        reply = self.decode(request, exchange)
+        if self.event_bus.has_subscribers:
+            self._announce(request_id, request, reply)
+        return reply
+
+    def decode(self, request: RunRequest, exchange: Exchange) -> Reply:
+        """Return what a finished exchange means."""
+        arrivals = exchange.arrivals()
+        parser = exchange.parser
+        answer: ChatAnswer | None = None
+        error: RequestError | None = exchange.error
+        if parser.status is not None and parser.status >= 300:
+            # The status says more than the way in which the body ended.
+            error = self._status_error(exchange)
+        elif parser.status is not None and (parser.complete or parser.pieces):
+            answer, failure = self._body(exchange)
+            error = error or failure
+        events = _text_events(answer, arrivals.stamps) if answer else ()
+        if answer and not error and answer.model and not self.served_model(request.model, answer.model):
+            error = self._wrong_model(request.model, answer.model)
+        timeline = self._timeline(request, exchange, answer, events, arrivals.stamps, failed=error is not None)
+        events_per_read = Counter(delta.read for delta in answer.deltas) if answer else Counter[int]()
+        coalesced = sum(count > 1 for count in events_per_read.values())
+        return Reply(
+            started_at=exchange.started_at,
+            error=self._located(error, exchange),
+            timeline=timeline,
+            transport=transport_of(exchange, arrivals, coalesced_reads=coalesced),
+            status=parser.status,
+            content="".join(answer.content) if answer else "",
+            reasoning="".join(answer.reasoning) if answer else "",
+            finish_reason=answer.finish_reason if answer else None,
+            answered_model=answer.model if answer else None,
+            server_timings=answer.timings if answer else {},
+            received=self._received(exchange) if error else None,
+        )
+
+    def to_result(self, request: RunRequest, reply: Reply) -> RunResult:
+        """Return the contract's view of a successful reply."""
+        timeline = reply.timeline
+        assert timeline is not None
+        speed = metrics.tokens_per_second(timeline)
+        usage = timeline.usage
+        return RunResult(
+            response=reply.content,
+            model=reply.answered_model or request.model,
+            provider=self.name,
+            ttft_ms=metrics.ttft_ms(timeline),
+            total_time_ms=metrics.total_time_ms(timeline),
+            tokens_per_second=speed[0] if speed else None,
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            total_tokens=usage.total,
+            tokens_source=usage.source,
+            ttfo_ms=metrics.ttfo_ms(timeline),
+            tpot_ms=metrics.tpot_ms(timeline),
+            e2e_tokens_per_second=metrics.e2e_tokens_per_second(timeline),
+            reasoning_tokens=usage.reasoning,
+            cached_tokens=usage.cached,
+            finish_reason=reply.finish_reason,
+            reasoning=reply.reasoning,
+            clock=reply.transport.clock if reply.transport else "perf_counter",
+        )
+
+    def close(self) -> None:
+        """Close kept-alive connections."""
+        while self._idle_clients:
+            self._idle_clients.pop().close()
+
+    def get(self, url: str) -> Any:
+        """Return the JSON that the control plane answers at `url`.
+
+        Raises:
+            requests.RequestException: no connection, a time-out, an error status, or no JSON.
+        """
+        import requests
+
+        with requests.Session() as session:
+            session.trust_env = self.uses_proxies
+            with session.get(url, headers=self._auth(), timeout=PROBE_TIMEOUT_S) as response:
+                response.raise_for_status()
+                return response.json()
+
+    def answers(self, url: str) -> bool:
+        """Return whether a GET of `url` has a success status. Never raises; takes 5 s at most."""
+        import requests
+
+        try:
+            with requests.Session() as session:
+                session.trust_env = self.uses_proxies
+                # Streamed, so that a server that dribbles its body cannot hold us.
+                with session.get(url, headers=self._auth(), timeout=PROBE_TIMEOUT_S, stream=True) as response:
+                    return bool(response.ok)
+        except (requests.ConnectionError, requests.Timeout) as exc:
+            log.debug("%s: not reachable: %s", url, exc)
+        except (requests.RequestException, ValueError) as exc:
+            log.debug("%s: no usable answer: %s", url, exc)
+        return False
+
+    def _auth(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
+        """Lend a client of this thread's own, with the connections that an earlier request left open."""
+        client = self._idle_clients.pop() if self._idle_clients else Client()
+        try:
+            yield client
+        except BaseException:
+            client.close()
+            raise
+        self._idle_clients.append(client)
+
+    def _body(self, exchange: Exchange) -> tuple[ChatAnswer | None, RequestError | None]:
+        encoding = exchange.parser.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            return None, ProtocolError(f"the server compressed its answer although not asked to ({encoding})")
+        answer = self.decode_body(exchange)
+        return answer, answer.error
+
+    def _status_error(self, exchange: Exchange) -> RequestError:
+        parser = exchange.parser
+        status = parser.status or 0
+        if status < 400:
+            target = parser.headers.get("location", "nowhere")
+            return ProtocolError(f"HTTP {status}: redirected to {target} (give the final address as base URL)")
+        said = self.error_message(b"".join(data for _, data in parser.pieces))
+        retry_after = parser.headers.get("retry-after")
+        wait = f"; Retry-After: {retry_after}" if retry_after else ""
+        return StatusError(f"HTTP {status}{wait}: {said or 'no explanation'}", status=status, retry_after=retry_after)
+
+    def _wrong_model(self, asked: str, answered: str) -> RequestError:
+        from pytest_modellens.errors import WrongModelError
+
+        return WrongModelError(f"asked for model {asked!r}, answered by {answered!r} (the server serves only that one)")
+
+    def _located(self, error: RequestError | None, exchange: Exchange) -> RequestError | None:
+        """Put the URL in front of the message, and keep secrets out of it."""
+        if error is not None:
+            error.args = (f"{exchange.request.shown_url}: {self._scrub(exchange, str(error))}",)
+        return error
+
+    def _received(self, exchange: Exchange) -> str:
+        """Return the beginning of what came back, as text."""
+        raw = b""
+        for _, _, data in exchange.reads:
+            raw += data
+            if len(raw) > 4 * RECEIVED_CHARACTERS:
+                break
+        return self._scrub(exchange, raw.decode("utf-8", "replace"))[:RECEIVED_CHARACTERS]
+
+    def _scrub(self, exchange: Exchange, text: str) -> str:
+        """Return `text` without the secrets that were sent: servers like to quote a key that they refuse."""
+        for secret in {self._api_key, *exchange.request.headers.values()}:
+            if secret and len(secret) >= 8:
+                text = text.replace(secret.removeprefix("Bearer "), "***")
+        return text
+
+    def _timeline(
+        self,
+        request: RunRequest,
+        exchange: Exchange,
+        answer: ChatAnswer | None,
+        events: tuple[TextEvent, ...],
+        stamps: list[int],
+        *,
+        failed: bool,
+    ) -> Timeline | None:
+        if exchange.sent_ns is None:
+            return None
+        header_read = exchange.parser.header_read
+        timeline = Timeline(
+            scheduled_ns=exchange.scheduled_ns if exchange.scheduled_ns is not None else exchange.sent_ns,
+            sent_ns=exchange.sent_ns,
+            headers_ns=stamps[header_read] if header_read is not None else None,
+            ended_ns=stamps[-1] if stamps and not failed else None,
+            events=events,
+            streamed=request.stream,
+        )
+        # What the server did counts, not what it was asked: some ignore `stream`.
+        return replace(timeline, usage=answer.usage, streamed=answer.streamed) if answer else timeline
+
+    def _live(self, request_id: str) -> Callable[[Exchange], None]:
+        decode = self.live_decoder()
+        index = 0
+
+        def on_read(exchange: Exchange) -> None:
+            nonlocal index
+            for read, kind, text in decode(exchange):
+                at_ms = (exchange.reads[read][0] - (exchange.sent_ns or 0)) / 1e6
+                self.event_bus.emit(TokenGeneratedEvent(self.event_source, request_id, text, kind, index, at_ms))
+                index += 1
+
+        return on_read
+
+    def _announce(self, request_id: str, request: RunRequest, reply: Reply) -> None:
+        source, error = self.event_source, reply.error
+        if error is not None:
+            self.event_bus.emit(ErrorEvent(source, request_id, error.error_class, str(error)))
+        result = None if error is not None else self.to_result(request, reply)
+        self.event_bus.emit(CompletionEvent(source, request_id, error is None, result))
+
+
+def _text_events(answer: ChatAnswer, stamps: list[int]) -> tuple[TextEvent, ...]:
+    return tuple(
+        TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in answer.deltas
+    )

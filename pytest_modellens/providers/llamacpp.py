@@ -1,0 +1,66 @@
+"""`llamacpp`: llama.cpp's llama-server."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pytest_modellens.providers.base import Message, Model, RunRequest, get_root_url, url_join
+from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
+
+__all__ = ["LlamaCppProvider"]
+
+
+class LlamaCppProvider(OpenAICompatibleProvider):
+    """llama-server, as llama.cpp builds it or as xllamacpp carries it; checked against b11434."""
+
+    name: ClassVar[str] = "llamacpp"
+    default_port: ClassVar[int] = 8080
+    api_key_env: ClassVar[str | None] = "LLAMA_API_KEY"
+
+    def health_check(self) -> bool:
+        """Return whether `/health` is well; it is not while the model loads. Never raises; takes 5 seconds at most."""
+        return self.answers(url_join(get_root_url(self.base_url), "health"))
+
+    def model_from(self, entry: dict[str, Any]) -> Model:
+        """Return the model, from the `meta` that llama.cpp adds to the list."""
+        meta = entry.get("meta") or {}
+        count = meta.get("n_params")
+        return Model(
+            id=str(entry["id"]),
+            name=str(entry["id"]),
+            provider=self.name,
+            parameters=_rounded(count) if isinstance(count, int) else None,
+            quantization=meta.get("ftype"),
+            size_bytes=meta.get("size"),
+            aliases=tuple(map(str, entry.get("aliases") or ())),
+            context_length=meta.get("n_ctx"),
+        )
+
+    def body(self, request: RunRequest) -> dict[str, Any]:
+        """Return the body; the server counts tokens per event when asked for timings per token."""
+        fields = super().body(request)
+        if request.stream:
+            fields["timings_per_token"] = True
+        if request.cache == "cold":
+            fields["cache_prompt"] = False
+        return fields
+
+    def messages(self, request: RunRequest) -> list[Message]:
+        """Return the conversation as it is: `cache_prompt: false` keeps a cold one cold without a prefix."""
+        return request.conversation()
+
+    def served_model(self, asked: str, answered: str) -> bool:
+        """Return whether the answer is the asked model's: in single-model mode llama.cpp takes any name, with 200."""
+        if asked == answered:
+            return True
+        known = next((model for model in self.list_models() if answered in (model.id, *model.aliases)), None)
+        return known is not None and asked in (known.id, *known.aliases)
+
+
+def _rounded(count: int) -> str:
+    """Return a parameter count as people write it: 134515008 is "135M"."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if count >= size:
+            value = count / size
+            return f"{value:.0f}{unit}" if value >= 100 or unit != "B" else f"{value:.1f}".removesuffix(".0") + unit
+    return str(count)

@@ -1,0 +1,125 @@
+"""Servers that speak OpenAI's chat completions API; the base of most providers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
+
+import msgspec
+
+from pytest_modellens.measure.wire import WireRequest
+from pytest_modellens.providers.base import Message, Model, RunRequest, url_join
+from pytest_modellens.providers.http import HTTPProvider
+from pytest_modellens.providers.openai_wire import ChatAnswer, decode_stream, decode_whole, message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.measure.exchange import Exchange
+
+__all__ = ["OpenAICompatibleProvider"]
+
+log = logging.getLogger(__name__)
+
+
+class OpenAICompatibleProvider(HTTPProvider):
+    """A server with `/chat/completions` and `/models` below its base URL.
+
+    A subclass for a new server sets `name` and `default_port`, and overrides `body` where the server takes fields of
+    its own, `model_from` where its model list says more than the id, and `health_check` where it has a health page.
+    """
+
+    name: ClassVar[str] = "openai-compatible"
+    default_port: ClassVar[int] = 8000
+    default_path: ClassVar[str] = "/v1"
+
+    def health_check(self) -> bool:
+        """Return whether the model list can be had. Never raises; takes 5 seconds at most."""
+        return self.answers(url_join(self.base_url, "models"))
+
+    def list_models(self) -> list[Model]:
+        """Return the models of `/models`; an empty list when they cannot be had. Never raises."""
+        import requests
+
+        try:
+            answer = self.get(url_join(self.base_url, "models"))
+            return [self.model_from(entry) for entry in answer["data"]]
+        except (requests.ConnectionError, requests.Timeout) as exc:
+            log.debug("%s: no model list: %s", self.shown_url, exc)
+        except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError) as exc:
+            log.debug("%s: unusable model list: %s", self.shown_url, exc)
+        return []
+
+    def model_from(self, entry: dict[str, Any]) -> Model:
+        """Return the model that one entry of the list describes."""
+        return Model(id=str(entry["id"]), name=str(entry["id"]), provider=self.name)
+
+    def body(self, request: RunRequest) -> dict[str, Any]:
+        """Return the fields of the request's JSON body."""
+        fields: dict[str, Any] = {
+            "model": request.model,
+            "messages": self.messages(request),
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "stream": request.stream,
+        }
+        if request.seed is not None:
+            fields["seed"] = request.seed
+        if request.stream:
+            fields["stream_options"] = {"include_usage": True}
+        return fields
+
+    def messages(self, request: RunRequest) -> list[Message]:
+        """Return the conversation; with `cache="cold"` a unique prefix keeps the server's prompt cache out of it."""
+        conversation = request.conversation()
+        if request.cache == "cold" and conversation and isinstance(conversation[0].get("content"), str):
+            first = dict(conversation[0])
+            first["content"] = f"[{uuid4().hex}] {first['content']}"
+            conversation[0] = first
+        return conversation
+
+    def encode(self, request: RunRequest) -> WireRequest:
+        """Return the request as HTTP."""
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream" if request.stream else "application/json",
+            **self._auth(),
+            **request.headers,
+        }
+        return WireRequest(
+            url=url_join(self.base_url, "chat/completions"),
+            body=msgspec.json.encode({**self.body(request), **request.extra}),
+            headers=headers,
+            total_timeout_s=request.timeout_s if request.timeout_s is not None else self.timeout_s,
+            use_proxies=self.uses_proxies,
+        )
+
+    def decode_body(self, exchange: Exchange) -> ChatAnswer:
+        """Return what the body of a success means: a stream of events, or one JSON document."""
+        parser = exchange.parser
+        content_type = parser.headers.get("content-type", "")
+        if content_type.startswith("text/event-stream"):
+            return decode_stream(parser.pieces)
+        return decode_whole(b"".join(data for _, data in parser.pieces))
+
+    def live_decoder(self) -> Callable[[Exchange], list[tuple[int, str, str]]]:
+        """Return a decoder for the events of a response under way."""
+        answer = ChatAnswer()
+        seen = 0
+
+        def decode(exchange: Exchange) -> list[tuple[int, str, str]]:
+            nonlocal seen
+            exchange.catch_up()
+            if not exchange.parser.headers.get("content-type", "").startswith("text/event-stream"):
+                return []
+            new = exchange.parser.pieces[seen:]
+            seen += len(new)
+            return [(d.read, d.kind, d.text) for read, data in new for d in answer.feed(read, data)]
+
+        return decode
+
+    def error_message(self, body: bytes) -> str:
+        """Return the human part of the body of an error status."""
+        return message_of(body)

@@ -1,0 +1,330 @@
+"""OpenAI's chat completion answers, whole and streamed, as the servers in the field really send them.
+
+Every field is optional and may be null, because some server leaves it out: llama.cpp's first delta has `content: null`,
+transformers has no `[DONE]` and puts usage on the finish event, vLLM sends empty deltas inside a split character.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from pytest_modellens.errors import ProtocolError, RequestError, StreamedError, TruncatedError
+from pytest_modellens.measure.sse import SSEDecoder
+from pytest_modellens.measure.timeline import TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_modellens.measure.sse import ServerSentEvent
+    from pytest_modellens.measure.timeline import Kind
+
+__all__ = ["ChatAnswer", "TextDelta", "decode_stream", "decode_whole", "message_of"]
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | list[Any] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Payload(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+    detail: Any = None
+    timings: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+
+
+_decode_payload = msgspec.json.Decoder(_Payload).decode
+
+
+class TextDelta(NamedTuple):
+    """The text of one streamed event."""
+
+    read: int
+    """Number of the read that completed the event."""
+    kind: Kind
+    text: str
+    """Everything textual that it carried, for a listener."""
+    tokens: int | None
+    """Tokens since the previous text event; None when the server does not count per event."""
+    has_content: bool
+
+
+class ChatAnswer:
+    """One answer, filled while it is decoded."""
+
+    def __init__(self) -> None:
+        self.content: list[str] = []
+        self.reasoning: list[str] = []
+        self.deltas: list[TextDelta] = []
+        self.finish_reason: str | None = None
+        self.model: str | None = None
+        self.timings: dict[str, float] = {}
+        self.error: RequestError | None = None
+        self.done = False
+        """True once `[DONE]` has been seen."""
+        self.streamed = True
+        """False for an answer that came in one piece."""
+        self.events = 0
+        self._sse = SSEDecoder()
+        self._usage: _Usage | None = None
+        self._counted = 0
+        """Tokens counted per event so far."""
+        self._credited = 0
+        """Tokens already given to a text event."""
+        self._per_event: str | None = None
+        self._cached: int | None = None
+
+    def feed(self, read: int, data: bytes) -> list[TextDelta]:
+        """Take the body bytes of one read and return the text events that they complete."""
+        before = len(self.deltas)
+        for event in self._sse.feed(data):
+            self._event(read, event)
+        return self.deltas[before:]
+
+    def finish(self, read: int) -> None:
+        """Take the end of the stream and settle whether it was a whole answer."""
+        for event in self._sse.finish():
+            try:
+                self._payload(read, event)
+            except ProtocolError:
+                self.error = self.error or TruncatedError("the stream ended in the middle of an event")
+        if self.error is None and not self.done and self.finish_reason is None:
+            if not self.events:
+                self.error = ProtocolError("the stream was empty: no event came (the server may have dropped an error)")
+            else:
+                self.error = TruncatedError("the stream ended without [DONE] and without a finish reason")
+
+    def take_whole(self, payload: _Payload) -> None:
+        """Take an answer that came in one piece; its text has no instants of its own."""
+        self.streamed = False
+        self._common(payload)
+        choice = (payload.choices or [_Choice()])[0]
+        self.finish_reason = choice.finish_reason
+        message = choice.message or choice.delta or _Delta(content=choice.text)
+        self.content.append(_text(message.content))
+        self.reasoning.append(message.reasoning_content or message.reasoning or "")
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Token counts, by the best source that the answer offers."""
+        usage, prompt, completion, total = self._usage, None, None, None
+        reasoning: int | None = None
+        cached = self._cached
+        source = "unknown"
+        if usage is not None:
+            prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+            if usage.completion_tokens_details is not None:
+                reasoning = usage.completion_tokens_details.reasoning_tokens
+            if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
+                cached = usage.prompt_tokens_details.cached_tokens
+        if completion is not None:
+            source = self._per_event or "usage"
+        elif self._per_event:
+            completion, source = self._counted, self._per_event
+        elif self.deltas:
+            completion, source = len(self.deltas), "events"
+        if total is None and prompt is not None and completion is not None:
+            total = prompt + completion
+        return TokenUsage(prompt, completion, total, reasoning, cached, source)  # type: ignore[arg-type]
+
+    def _event(self, read: int, event: ServerSentEvent) -> None:
+        if self.error is not None or self.done:
+            return
+        if event.data == b"[DONE]":
+            self.done = True
+            return
+        try:
+            self._payload(read, event)
+        except ProtocolError as error:
+            self.error = error
+
+    def _payload(self, read: int, event: ServerSentEvent) -> None:
+        self.events += 1
+        payload = _parse(event.data, f"event {self.events} of the stream")
+        if payload.error is not None or event.name == "error" or (payload.detail is not None and not payload.choices):
+            self.error = StreamedError(f"the server reported an error in the stream: {message_of(event.data)}")
+            return
+        if payload.choices is None and payload.usage is None and payload.timings is None:
+            raise ProtocolError(f"event {self.events} of the stream is not a chat completion: {_excerpt(event.data)}")
+        self._common(payload)
+        if payload.choices:
+            self._choice(read, payload, payload.choices[0])
+
+    def _common(self, payload: _Payload) -> None:
+        self.model = payload.model or self.model
+        if payload.usage is not None:
+            self._usage = payload.usage
+        if payload.timings:
+            self._llama_timings(payload.timings)
+        if payload.metrics:
+            self.timings.update(_renamed(payload.metrics, _VLLM_METRICS))
+
+    def _llama_timings(self, timings: dict[str, Any]) -> None:
+        self.timings.update(_renamed(timings, _LLAMA_TIMINGS))
+        cached, prompt, predicted = (timings.get(key) for key in ("cache_n", "prompt_n", "predicted_n"))
+        if isinstance(cached, int):
+            self._cached = cached
+        if self._usage is None and isinstance(prompt, int) and isinstance(predicted, int):
+            read = prompt + (cached if isinstance(cached, int) else 0)
+            self._usage = _Usage(read, predicted, read + predicted)
+
+    def _choice(self, read: int, payload: _Payload, choice: _Choice) -> None:
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        self._count(payload, choice)
+        delta = choice.delta or choice.message or _Delta(content=choice.text)
+        content = _text(delta.content)
+        reasoning = delta.reasoning_content or delta.reasoning or ""
+        tool = _tool_text(delta.tool_calls)
+        if not (content or reasoning or tool):
+            return
+        self.content.append(content)
+        self.reasoning.append(reasoning)
+        tokens = self._counted - self._credited if self._per_event else None
+        self._credited = self._counted
+        kind: Kind = "content" if content else "reasoning" if reasoning else "tool"
+        self.deltas.append(TextDelta(read, kind, content + reasoning + tool, tokens, bool(content)))
+
+    def _count(self, payload: _Payload, choice: _Choice) -> None:
+        """Advance the per-event count, where this server keeps one."""
+        if choice.finish_reason is not None and not self._per_event:
+            return  # usage on the finish event alone is a total, not a count per event
+        if choice.token_ids is not None:
+            self._per_event = "token_ids"
+            self._counted += len(choice.token_ids)
+        elif payload.timings is not None and isinstance(payload.timings.get("predicted_n"), int):
+            self._per_event = "per_event_usage"
+            self._counted = payload.timings["predicted_n"]
+        elif payload.usage is not None and payload.usage.completion_tokens is not None:
+            self._per_event = "per_event_usage"
+            self._counted = payload.usage.completion_tokens
+
+
+_LLAMA_TIMINGS = {"prompt_ms": "prefill_ms", "predicted_ms": "decode_ms"}
+_VLLM_METRICS = {
+    "queue_time_ms": "queue_ms",
+    "time_to_first_token_ms": "server_ttft_ms",
+    "generation_time_ms": "decode_ms",
+    "mean_itl_ms": "server_itl_ms",
+}
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
+    return {
+        name: float(values[key])
+        for key, name in names.items()
+        if isinstance(values.get(key), (int, float)) and not isinstance(values[key], bool)
+    }
+
+
+def _text(content: str | list[Any] | None) -> str:
+    """Return visible text; some servers send it as a list of parts."""
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return content or ""
+
+
+def _tool_text(calls: list[_ToolCall] | None) -> str:
+    text = []
+    for call in calls or ():
+        if call.function is not None:
+            text.append(call.function.name or "")
+            arguments = call.function.arguments
+            text.append(arguments if isinstance(arguments, str) else str(arguments) if arguments else "")
+    return "".join(text)
+
+
+def _parse(data: bytes, what: str) -> _Payload:
+    try:
+        return _decode_payload(data)
+    except msgspec.ValidationError as exc:
+        raise ProtocolError(f"{what} is not a chat completion: {exc} ({_excerpt(data)})") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ProtocolError(f"{what} is not JSON ({_excerpt(data)})") from exc
+
+
+def _excerpt(data: bytes) -> str:
+    text = data[:200].decode("utf-8", "replace")
+    return f"{text!r}{'…' if len(data) > 200 else ''}"
+
+
+def decode_stream(pieces: list[tuple[int, bytes]]) -> ChatAnswer:
+    """Return the answer that a complete stream of events holds; `error` says what is wrong with it."""
+    answer = ChatAnswer()
+    read = 0
+    for read, data in pieces:
+        answer.feed(read, data)
+    answer.finish(read)
+    return answer
+
+
+def decode_whole(body: bytes) -> ChatAnswer:
+    """Return the answer that a JSON body holds; `error` says what is wrong with it."""
+    answer = ChatAnswer()
+    try:
+        if not body.strip():
+            raise ProtocolError("the response is empty")
+        payload = _parse(body, "the response")
+        if payload.error is not None:
+            raise StreamedError(f"the server answered 200 with an error: {message_of(body)}")
+        if not payload.choices:
+            raise ProtocolError(f"the response is not a chat completion ({_excerpt(body)})")
+        answer.take_whole(payload)
+    except RequestError as error:
+        answer.error = error
+    return answer
+
+
+def message_of(body: bytes) -> str:
+    """Return the human part of an error body, in any of the shapes that servers use; the body itself if it has none."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body[:400].decode("utf-8", "replace").strip()
+    for key in ("error", "detail", "message"):
+        if isinstance(value, dict) and value.get(key):
+            inner = value[key]
+            if isinstance(inner, dict) and inner.get("message"):
+                return str(inner["message"])[:400]
+            return str(inner)[:400]
+    return body[:400].decode("utf-8", "replace").strip()

@@ -1,0 +1,80 @@
+"""Provider names to classes. Adding one of ours is one file and one line here; others come by entry point."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.errors import ConfigError, UnknownProviderError
+
+if TYPE_CHECKING:
+    from pytest_modellens.providers.base import ProviderAdapter
+
+__all__ = ["GROUP", "create_provider", "provider_class", "provider_names"]
+
+GROUP = "pytest_modellens.providers"
+"""Entry-point group of providers in other packages: `name = "package.module:Class"`."""
+
+_OURS = {
+    "llamacpp": "llamacpp:LlamaCppProvider",
+    "local": "local:LocalProvider",
+    "openai": "openai:OpenAIProvider",
+    "vllm": "vllm:VLLMProvider",
+}
+
+
+def _others() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def provider_names() -> list[str]:
+    """Return every name that `--provider` takes, sorted."""
+    return sorted({*_OURS, *_others()})
+
+
+def provider_class(name: str) -> type[ProviderAdapter]:
+    """Return the class behind `name`. Ours cannot be replaced by an entry point of the same name.
+
+    Raises:
+        UnknownProviderError: nobody has the name.
+        ConfigError: another package's provider cannot be imported.
+    """
+    if name in _OURS:
+        module, _, attribute = _OURS[name].partition(":")
+        found: type[ProviderAdapter] = getattr(import_module(f"pytest_modellens.providers.{module}"), attribute)
+        return found
+    others = _others()
+    if name not in others:
+        known = provider_names()
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownProviderError(f"unknown provider {name!r} ({hint}known: {', '.join(known)})")
+    try:
+        loaded: type[ProviderAdapter] = others[name].load()
+    except Exception as exc:  # foreign code at import: anything can come
+        raise ConfigError(
+            f"provider {name!r}: {others[name].value} cannot be loaded ({type(exc).__name__}: {exc})"
+        ) from exc
+    return loaded
+
+
+def create_provider(name: str, **options: Any) -> ProviderAdapter:
+    """Return a provider by name, made with those `options` that are not None.
+
+    >>> create_provider("vllm", base_url="http://127.0.0.1:8000/v1")
+
+    Raises:
+        UnknownProviderError: nobody has the name.
+        ConfigError: the provider does not take one of the options, or not its value.
+    """
+    cls = provider_class(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    parameters = inspect.signature(cls).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        taken = {parameter.name for parameter in parameters}
+        for key in given.keys() - taken:
+            raise ConfigError(f"provider {name!r}: takes no {key} (it takes: {', '.join(sorted(taken)) or 'nothing'})")
+    return cls(**given)

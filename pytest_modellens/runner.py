@@ -1,0 +1,174 @@
+"""One cell measured: its requests sent, its records kept. Knows nothing of pytest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_modellens.load.closed_loop import closed_loop
+from pytest_modellens.models import RunRequest
+from pytest_modellens.providers.measuring import measure
+from pytest_modellens.recording import Origin, record_of
+from pytest_modellens.suite.case import case_hash
+from pytest_modellens.suite.expect import failures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.measure.reply import Reply
+    from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.record import Record
+    from pytest_modellens.suite.case import Case, Cell
+
+__all__ = ["FAILURES_IN_A_ROW", "CellRun", "request_of"]
+
+FAILURES_IN_A_ROW = 3
+"""After so many a cell is given up: the server is not coming back within it."""
+_HOPELESS = frozenset({"connect", "http_4xx", "wrong_model", "cancelled"})
+"""Failures that the next request of the same cell would meet again."""
+
+
+def request_of(case: Case, model: str) -> RunRequest:
+    """Return the request that `case` sends."""
+    return RunRequest(
+        prompt=case.prompt,
+        model=model,
+        temperature=case.temperature,
+        max_tokens=case.max_tokens,
+        top_p=case.top_p,
+        system_prompt=case.system_prompt,
+        stream=case.stream,
+        messages=case.messages,
+        seed=case.seed,
+        headers=case.headers,
+        extra=case.extra_body,
+        cache=case.cache,
+        timeout_s=case.timeout_s,
+    )
+
+
+class CellRun:
+    """A cell under measurement: call `send` for one request after the other, or `run` for all that are left."""
+
+    def __init__(
+        self,
+        provider: ProviderAdapter,
+        cell: Cell,
+        *,
+        suite: str,
+        model: str,
+        label: str | None = None,
+        worker: str | None = None,
+        on_record: Callable[[CellRun], None] | None = None,
+    ) -> None:
+        """Prepare the run; nothing is sent yet.
+
+        Args:
+            provider: who is measured.
+            cell: what is asked, with every override applied.
+            suite: the suite's path as records show it.
+            model: the model to ask for, unless the case names one.
+            label: the provider's name in records; None: its own.
+            worker: the xdist worker; None without xdist.
+            on_record: called after every request, for progress.
+        """
+        case = cell.case
+        self.provider = provider
+        self.cell = cell
+        self.request = request_of(case, case.model or model)
+        # A primed cache needs somebody to prime it.
+        self.warmup = max(1, case.warmup) if case.cache == "warm" else case.warmup
+        self.records: list[Record] = []
+        self.stopped: str | None = None
+        """Why no more requests are sent; None while they are."""
+        self._on_record = on_record
+        self._origin = Origin(
+            suite=suite,
+            case=case.name,
+            case_hash=case_hash(case),
+            params=cell.params,
+            provider=label or provider.name,
+            model=self.request.model,
+            worker=worker,
+            rounds=case.rounds,
+            concurrency=case.concurrency,
+        )
+
+    @property
+    def planned(self) -> int:
+        """Requests of the whole cell, warm-up included."""
+        return self.warmup + self.cell.case.rounds
+
+    @property
+    def measured(self) -> list[Record]:
+        """Records of the measured requests."""
+        return [record for record in self.records if record.phase == "measured"]
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing is left to send, or it was given up."""
+        return self.stopped is not None or len(self.records) >= self.planned
+
+    def send(self) -> Record:
+        """Send the next request, warm-up first, and return its record."""
+        reply = measure(self.provider, self.request, stall_timeout_s=self.cell.case.stall_timeout_s)
+        return self._keep(reply)
+
+    def run(self) -> None:
+        """Send all that is left: warm-up one by one, measured requests as many at once as the case says."""
+        concurrency = self.cell.case.concurrency
+        while not self.is_over and (concurrency == 1 or len(self.records) < self.warmup):
+            self.send()
+        if not self.is_over:
+            self._run_concurrently(concurrency)
+
+    def _run_concurrently(self, concurrency: int) -> None:
+        left = self.planned - len(self.records)
+        requests = (self.request for _ in range(left) if self.stopped is None)
+        stall_timeout_s = self.cell.case.stall_timeout_s
+        for reply in closed_loop(self.provider, requests, concurrency=concurrency, stall_timeout_s=stall_timeout_s):
+            self._keep(reply)
+
+    def _keep(self, reply: Reply) -> Record:
+        sent = len(self.records)
+        is_warmup = sent < self.warmup
+        record = record_of(
+            reply,
+            self.request,
+            origin=self._origin,
+            round=sent if is_warmup else sent - self.warmup,
+            phase="warmup" if is_warmup else "measured",
+            expect_failures=[] if is_warmup or reply.error is not None else self._unexpected(reply),
+        )
+        self.records.append(record)
+        self._give_up_after(record)
+        if self._on_record is not None:
+            self._on_record(self)
+        return record
+
+    def _unexpected(self, reply: Reply) -> list[str]:
+        usage = reply.timeline.usage if reply.timeline else None
+        claimed = reply.adapter_result
+        count = usage.completion if usage else claimed.completion_tokens if claimed else None
+        return failures(
+            self.cell.case.expect, reply.content, completion_tokens=count, finish_reason=reply.finish_reason
+        )
+
+    def _give_up_after(self, record: Record) -> None:
+        if record.ok:
+            return
+        if record.error_class in _HOPELESS:
+            self.stopped = "every further request would meet the same"
+        elif len(self.records) >= FAILURES_IN_A_ROW and not any(
+            earlier.ok for earlier in self.records[-FAILURES_IN_A_ROW:]
+        ):
+            self.stopped = f"{FAILURES_IN_A_ROW} failures in a row"
+
+
+def with_overrides(
+    cell: Cell, *, rounds: int | None = None, warmup: int | None = None, timeout_s: float | None = None
+) -> Cell:
+    """Return `cell` with the values that are not None in place of its own."""
+    changes = {"rounds": rounds, "warmup": warmup, "timeout_s": timeout_s}
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(cell, case=replace(cell.case, **given)) if given else cell  # type: ignore[arg-type]
