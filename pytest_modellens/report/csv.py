@@ -55,7 +55,7 @@ def write_summary_csv(
 
 
 def _request_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    row = {}
+    row: dict[str, Any] = {}
     for column in REQUEST_COLUMNS:
         value = record.get(column.source or column.name)
         gaps = None if column.name == column.source else _GAPS.fullmatch(column.name)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from pytest_modellens.hardware import sampler as module
+from pytest_modellens.hardware.gpu import GpuReader
+from pytest_modellens.hardware.sampler import GAUGES, SHARES, HardwareSampler
+from pytest_modellens.hardware.system import read_memory
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_has_a_sample_at_the_start_and_the_end_of_the_shortest_cell() -> None:
+    with HardwareSampler() as sampler:
+        assert len(sampler.series) == 1
+    first, last = sampler.series
+    assert 0 <= first["at_ms"] < last["at_ms"]
+    assert datetime.fromisoformat(first["at"]).utcoffset() is not None
+    assert sampler.summary()["samples"] == 2
+    assert sampler.summary()["sampler_note"] is None
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_shares_of_a_cell_too_short_for_them_are_none() -> None:
+    with HardwareSampler(pid=os.getpid()) as sampler:
+        pass
+    summary = sampler.summary()
+    assert [summary[f"{name}_{kind}"] for name in SHARES for kind in ("mean", "peak")] == [None] * 4
+    assert summary["process_rss_mb_peak"] is not None
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_sees_the_process_of_a_port_at_work() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        HardwareSampler(0.1, port=server.getsockname()[1]) as sampler,
+    ):
+        until = time.perf_counter() + 0.5
+        while time.perf_counter() < until:
+            pass
+    summary = sampler.summary()
+    cpu = summary["process_cpu_percent_mean"]
+    assert isinstance(cpu, float)
+    assert cpu > 20
+    assert isinstance(summary["cpu_percent_mean"], float)
+    assert summary["process_note"] is None
+    assert str(summary["gpu_note"]).startswith("NVML: not importable")
+    json.dumps([summary, sampler.series], allow_nan=False)
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_without_gpu_has_none_for_everything_of_the_gpu() -> None:
+    with HardwareSampler() as sampler:
+        pass
+    summary = sampler.summary()
+    assert {summary[f"{name}_{kind}"] for name in GAUGES if "gpu" in name for kind in ("mean", "peak")} == {None}
+    assert "gpus" not in sampler.series[0]
+
+
+def test_sampler_adds_gpus_and_finds_the_memory_of_the_process(nvml: Any) -> None:
+    nvml.cards[0].compute = ((os.getpid(), 2**30), (1, 2**30))
+    nvml.cards[1].load = 50
+    with HardwareSampler(pid=os.getpid()) as sampler:
+        pass
+    summary = sampler.summary()
+    assert summary["gpu_memory_used_mb_peak"] == 47104.0
+    assert summary["gpu_power_w_mean"] == 371.5
+    assert summary["gpu_utilization_percent_mean"] == 70.0
+    assert summary["gpu_temperature_c_peak"] == 71.0
+    assert summary["process_gpu_memory_mb_peak"] == 1024.0
+    assert summary["gpu_note"] is None
+    assert sampler.series[0]["gpus"][0]["process_memory_mb"] == {str(os.getpid()): 1024.0, "1": 1024.0}
+    assert nvml.open_sessions == 0
+
+
+@pytest.mark.usefixtures("no_nvml")
+@pytest.mark.parametrize(
+    ("pid", "port", "note"),
+    [
+        (None, None, "no process was asked for"),
+        (None, 1, "port 1: no process of this machine listens there"),
+        (2**22 + 1, None, "process 4194305 cannot be followed ("),
+        (-1, None, "process -1 cannot be followed ("),
+    ],
+)
+def test_sampler_says_why_it_saw_no_process(pid: int | None, port: int | None, note: str) -> None:
+    with HardwareSampler(pid=pid, port=port) as sampler:
+        pass
+    assert str(sampler.summary()["process_note"]).startswith(note)
+    assert sampler.summary()["process_rss_mb_peak"] is None
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_notes_a_process_that_ends_and_keeps_what_it_saw() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    with HardwareSampler(pid=child.pid) as sampler:
+        child.communicate(b"\n")
+    summary = sampler.summary()
+    assert summary["process_note"] == f"process {child.pid} has ended"
+    assert summary["process_rss_mb_peak"] is not None
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_notes_a_sample_that_fails_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = read_memory
+    answers = iter([ZeroDivisionError("broken driver")])
+
+    def read() -> Any:
+        failure = next(answers, None)
+        if failure is not None:
+            raise failure
+        return good()
+
+    monkeypatch.setattr(module, "read_memory", read)
+    with HardwareSampler() as sampler:
+        pass
+    assert sampler.summary()["samples"] == 1
+    assert sampler.summary()["sampler_note"] == "a sample failed (ZeroDivisionError('broken driver'))"
+
+
+def test_sampler_survives_a_driver_that_breaks_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(self: GpuReader) -> None:
+        raise OSError("driver and library do not match")
+
+    monkeypatch.setattr(GpuReader, "__enter__", explode)
+    with HardwareSampler() as sampler:
+        pass
+    assert sampler.summary()["samples"] == 0
+    assert sampler.summary()["sampler_note"] == "sampling ended early (OSError('driver and library do not match'))"
+
+
+def test_sampler_survives_a_machine_that_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    sampler = HardwareSampler()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with sampler:
+        pass
+    assert sampler.summary()["sampler_note"] == "sampling did not start (can't start new thread)"
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_does_not_wait_for_a_driver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    good = read_memory
+
+    def hang() -> Any:
+        released.wait(10)
+        return good()
+
+    monkeypatch.setattr(module, "read_memory", hang)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.02)
+    with HardwareSampler() as sampler:
+        assert sampler.summary()["sampler_note"] == "the first sample took more than 0.02 s"
+    assert sampler.summary()["sampler_note"] == "the last sample took more than 0.02 s"
+    released.set()
+    for thread in threading.enumerate():
+        if thread.name == "modellens-hardware":
+            thread.join()
+
+
+@pytest.mark.usefixtures("no_nvml")
+def test_sampler_samples_less_often_where_a_sample_is_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    times = iter([0.0, 0.01, 1.0, 1.002, 2.0, 2.0])
+
+    class Instant(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            return len(waits) == 2
+
+    monkeypatch.setattr(time, "thread_time", lambda: next(times))
+    sampler = HardwareSampler(0.5)
+    sampler._stop = Instant()
+    with sampler:
+        sampler._thread.join()
+    assert waits == [2.0, 0.5]
+
+
+def test_sampler_mean_of_a_share_weighs_by_time_and_of_a_gauge_does_not() -> None:
+    sampler = HardwareSampler()
+    empty = dict.fromkeys((*SHARES, *GAUGES))
+    sampler._series = [
+        empty | {"at_ms": 0.0, "ram_used_mb": 10.0},
+        empty | {"at_ms": 500.0, "cpu_percent": 100.0, "ram_used_mb": 20.0},
+        empty | {"at_ms": 600.0, "ram_used_mb": 30.0},
+        empty | {"at_ms": 2000.0, "cpu_percent": 0.0, "ram_used_mb": 60.0},
+    ]
+    summary = sampler.summary()
+    assert (summary["cpu_percent_mean"], summary["cpu_percent_peak"]) == (25.0, 100.0)
+    assert (summary["ram_used_mb_mean"], summary["ram_used_mb_peak"]) == (30.0, 60.0)
+    assert summary["gpu_power_w_mean"] is None
+
+
+def test_sampler_refuses_an_interval_of_zero() -> None:
+    with pytest.raises(ValueError, match=r"interval_s: must be above 0 \(got 0\)"):
+        HardwareSampler(0)
