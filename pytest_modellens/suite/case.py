@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.suite.expect import Expect
@@ -83,7 +84,7 @@ class Case:
     def _cell(self, point: tuple[int, ...], ids: set[str]) -> Cell:
         params = {key: values[at] for at, (key, values) in zip(point, self.matrix.items(), strict=True)}
         fields = {name: values[at] for at, (name, values) in zip(point, self.overrides.items(), strict=True)}
-        wanted = unique = "-".join(key + _label(value) for key, value in params.items())
+        wanted = unique = "-".join(key + _label(key, value) for key, value in params.items())
         number = 2
         while unique in ids:
             unique, number = f"{wanted}.{number}", number + 1
@@ -123,8 +124,10 @@ class Suite:
             yield from case.cells()
 
 
-def _label(value: Scalar) -> str:
+def _label(key: str, value: Scalar) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if key == "prompt_file":
+        text = PurePosixPath(text).stem
     return _NOT_IN_LABELS.sub("_", text[: _LABEL_LENGTH * 2])[:_LABEL_LENGTH]
 
 

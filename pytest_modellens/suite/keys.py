@@ -56,7 +56,7 @@ def parse_keys(values: YamlMap, keys: Mapping[str, Key], scope: Scope) -> dict[s
     return found
 
 
-def unknown(name: str, keys: Mapping[str, Key], scope: Scope, line: int) -> None:
+def unknown(name: str, keys: Mapping[str, Any], scope: Scope, line: int) -> None:
     """Tell `scope` that it has no key `name`."""
     if name in NOT_YET:
         scope.wrong(line, f"{name!r} of {scope.place}: {NOT_YET[name]}")
