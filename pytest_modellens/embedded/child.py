@@ -49,7 +49,7 @@ def wait_for_end(stdin: int, parent: int) -> None:
     poller.register(stdin, select.POLLIN | select.POLLHUP)
     with contextlib.ExitStack() as stack:
         # A forked child of the parent holds the pipe open, too, and may outlive it.
-        if sys.platform == "linux":
+        if sys.platform == "linux":  # pragma: no branch
             try:
                 pidfd = os.pidfd_open(parent)
             except ProcessLookupError:
@@ -100,7 +100,7 @@ def _reserve_stdout() -> int:
 
 
 def _signal_at_parents_end(number: int) -> None:
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # pragma: no branch
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 

@@ -253,9 +253,10 @@ def _require_xllamacpp() -> None:
 
 def _end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
     try:
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.stdout.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_s)
     finally:
