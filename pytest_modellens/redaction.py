@@ -95,8 +95,8 @@ def _redact(value: Any, depth: int) -> Any:
 
 
 def _named(name: str, value: Any, depth: int) -> Any:
-    # "key" and "auth" also name groups of settings, and "token" things that are counted.
-    is_plain = value is None or value == "" or isinstance(value, (bool, Mapping))
+    is_plain = value is None or value == "" or isinstance(value, bool)
+    # "token" also names things that are counted.
     is_count = isinstance(value, (int, float)) and name.lower().endswith("token")
     if is_plain or is_count or not is_secret_name(name):
         return _redact(value, depth)

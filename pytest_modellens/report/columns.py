@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ERROR_CLASSES", "HARDWARE_PEAKS", "METRICS", "REQUEST_COLUMNS", "SUMMARY_COLUMNS", "Column"]
+__all__ = [
+    "ERROR_CLASSES",
+    "HARDWARE_COLUMNS",
+    "HARDWARE_PEAKS",
+    "METRICS",
+    "REQUEST_COLUMNS",
+    "SUMMARY_COLUMNS",
+    "Column",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,7 @@ REQUEST_COLUMNS = (
     _field("connection_reused", "", "whether the connection was used before"),
     _field("proxy", "", "proxy in between"),
     _field("live_decoding", "", "whether events were decoded while they arrived"),
+    _field("case_hash", "", "SHA-256 over what the case sends"),
     _field("metric_definitions", "", "version of the formulas"),
     _field("schema_version", "", "version of the record"),
     _field("response", "", "the answer"),
@@ -155,3 +164,24 @@ SUMMARY_COLUMNS = (
     *(Column(name, unit, meaning) for name, (unit, meaning) in HARDWARE_PEAKS.items()),
 )
 """summary.csv, in order: one row a cell."""
+
+HARDWARE_COLUMNS = (
+    Column("suite", "", "suite file of the cell that was measured meanwhile"),
+    Column("case", "", "case of that cell"),
+    Column("params", "", "point of its matrix, as JSON"),
+    Column("provider", "", "provider of that cell"),
+    Column("model", "", "model of that cell"),
+    Column("at", "", "wall time of the sample, UTC"),
+    Column("at_ms", "ms", "time since the cell's start"),
+    Column("cpu_percent", "%", "whole machine since the sample before (100 = every core)"),
+    Column("ram_used_mb", "MB", "memory used on the machine"),
+    Column("swap_used_mb", "MB", "swap used on the machine"),
+    Column("process_cpu_percent", "%", "the server's processes since the sample before (100 = one core)"),
+    Column("process_rss_mb", "MB", "resident memory of the server's processes"),
+    Column("gpu_memory_used_mb", "MB", "memory used on all GPUs together"),
+    Column("gpu_utilization_percent", "%", "utilisation, mean over the GPUs"),
+    Column("gpu_power_w", "W", "power of all GPUs together"),
+    Column("gpu_temperature_c", "°C", "temperature of the hottest GPU"),
+    Column("process_gpu_memory_mb", "MB", "GPU memory of the server's processes"),
+)
+"""hardware.csv, in order: one row a sample."""

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.errors import StorageError
-from pytest_modellens.report.columns import ERROR_CLASSES, HARDWARE_PEAKS, METRICS, REQUEST_COLUMNS, SUMMARY_COLUMNS
+from pytest_modellens.report.columns import (
+    ERROR_CLASSES,
+    HARDWARE_COLUMNS,
+    HARDWARE_PEAKS,
+    METRICS,
+    REQUEST_COLUMNS,
+    SUMMARY_COLUMNS,
+)
 from pytest_modellens.report.summary import CellKey, CellSummary, cell_key, summarise
 from pytest_modellens.stats.percentile import percentile
+from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +27,8 @@ if TYPE_CHECKING:
 
     from pytest_modellens.report.columns import Column
 
-__all__ = ["write_requests_csv", "write_summary_csv"]
+__all__ = ["write_hardware_csv", "write_requests_csv", "write_summary_csv"]
 
-# C0 and C1 controls, line separators, and marks that turn the direction of the text around them
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 _GAPS = re.compile(r"(?P<field>.+)_p(?P<p>\d+)")
 
@@ -52,6 +57,19 @@ def write_summary_csv(
     """
     peaks = _peaks(hardware)
     _write(path, SUMMARY_COLUMNS, [_summary_row(cell) | peaks.get(cell.key, {}) for cell in summarise(records)])
+
+
+def write_hardware_csv(path: Path, hardware: Iterable[Mapping[str, Any]]) -> None:
+    """Write one row a sample, with the columns of `HARDWARE_COLUMNS`, from rows as `RunFolder.write_hardware` takes.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    rows = []
+    for cell in hardware:
+        key = {**cell_key(cell)._asdict(), **({} if cell["params"] else {"params": None})}
+        rows += [{**key, **sample} for sample in cell["series"]]
+    _write(path, HARDWARE_COLUMNS, rows)
 
 
 def _request_row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,6 +136,4 @@ def _cell(value: Any) -> Any:
 
 def _text(text: str) -> str:
     guard = "'" if _FORMULA.match(text) else ""
-    shown = _CONTROLS.sub(lambda match: _NAMED.get(match[0], f"\\u{ord(match[0]):04x}"), text)
-    # Half of a surrogate pair, which some servers send, has no UTF-8 form.
-    return guard + shown.encode("utf-8", "replace").decode("utf-8")
+    return guard + printable(text, limit=len(text))
