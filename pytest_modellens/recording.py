@@ -59,7 +59,6 @@ def record_of(
         started_at=reply.started_at.isoformat(timespec="milliseconds"),
         expect_failures=expect_failures or [],
         invalid=_invalid(reply, request),
-        streamed=request.stream,
         response=reply.content,
         reasoning=reply.reasoning,
         finish_reason=reply.finish_reason,
@@ -68,7 +67,7 @@ def record_of(
         received=reply.received,
         **_outcome(reply),
         **_transport(reply),
-        **_numbers(reply),
+        **{"streamed": request.stream, **_numbers(reply)},
     )
 
 

@@ -73,19 +73,31 @@ def first_event_tokens(timeline: Timeline) -> tuple[int, str] | None:
 
 
 def tpot_ms(timeline: Timeline) -> float | None:
-    """Time per output token: (last token - first token) / (completion tokens - tokens in the first event).
+    """Time per output token: (last token - first token) / tokens that came after the first event, up to the last.
 
-    None: not streamed, fewer than two tokens, all tokens in the first event, or the count unknown.
+    Those are completion tokens minus tokens in the first event. Where the server counts per event, tokens counted after
+    the last text event are left out of them: an end-of-sequence token has no text, hence no instant, and would make an
+    answer of two words look twice as fast.
+
+    None: not streamed, fewer than two text events, no token after the first event, or the count unknown.
     """
-    first, last, completion = timeline.first_token_ns, timeline.last_token_ns, timeline.usage.completion
+    events = timeline.events
+    if not timeline.streamed or len(events) < 2:
+        return None
+    later = _tokens_after_first_event(timeline)
+    if later is None or later < 1:
+        return None
+    return (events[-1].at_ns - events[0].at_ns) / _NS_PER_MS / later
+
+
+def _tokens_after_first_event(timeline: Timeline) -> int | None:
+    counts = [event.tokens for event in timeline.events[1:] if event.tokens is not None]
+    if len(counts) == len(timeline.events) - 1:
+        return sum(counts)
     in_first = first_event_tokens(timeline)
-    if not timeline.streamed or first is None or last is None or completion is None or in_first is None:
+    if timeline.usage.completion is None or in_first is None:
         return None
-    later = completion - in_first[0]
-    # A single text event has no duration after it, whatever the count says.
-    if completion < 2 or later < 1 or len(timeline.events) < 2:
-        return None
-    return (last - first) / _NS_PER_MS / later
+    return timeline.usage.completion - in_first[0]
 
 
 def tokens_per_second(timeline: Timeline) -> tuple[float, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from abc import abstractmethod
 from collections import Counter
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pytest_modellens.events import CompletionEvent, ErrorEvent, EventBus, Token
 from pytest_modellens.measure import metrics
 from pytest_modellens.measure.client import Client
 from pytest_modellens.measure.reply import Reply, transport_of
+from pytest_modellens.measure.route import Route
 from pytest_modellens.measure.timeline import TextEvent, Timeline
 from pytest_modellens.providers.base import APICallMetrics, ProviderAdapter, RunRequest, RunResult, normalize_base_url
 
@@ -48,6 +50,8 @@ class HTTPProvider(ProviderAdapter):
     """Environment variable that holds the API key when none is given."""
     uses_proxies: ClassVar[bool] = True
     """False for servers that we start on this machine."""
+    start_command: ClassVar[str] = ""
+    """How a user starts such a server, for the message that says there is none."""
 
     def __init__(
         self,
@@ -213,6 +217,19 @@ class HTTPProvider(ProviderAdapter):
         while self._idle_clients:
             self._idle_clients.pop().close()
 
+    def server_version(self) -> str | None:
+        """Return the server's version; None when it does not say. Never raises."""
+        return None
+
+    def is_listening(self) -> bool:
+        """Return whether anything accepts connections where the server should be."""
+        host, port = Route.of(self.base_url, use_proxies=self.uses_proxies).dial
+        try:
+            with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S[0]):
+                return True
+        except OSError:
+            return False
+
     def get(self, url: str) -> Any:
         """Return the JSON that the control plane answers at `url`.
 
@@ -226,6 +243,17 @@ class HTTPProvider(ProviderAdapter):
             with session.get(url, headers=self._auth(), timeout=PROBE_TIMEOUT_S) as response:
                 response.raise_for_status()
                 return response.json()
+
+    def text_at(self, url: str, key: str) -> str | None:
+        """Return the text that the JSON object at `url` has under `key`; None when there is none. Never raises."""
+        import requests
+
+        try:
+            value = self.get(url)[key]
+        except (requests.RequestException, ValueError, TypeError, KeyError, IndexError) as exc:
+            log.debug("%s: no %s: %s", url, key, exc)
+            return None
+        return value if isinstance(value, str) else None
 
     def answers(self, url: str) -> bool:
         """Return whether a GET of `url` has a success status. Never raises; takes 5 s at most."""

@@ -16,6 +16,11 @@ class LlamaCppProvider(OpenAICompatibleProvider):
     name: ClassVar[str] = "llamacpp"
     default_port: ClassVar[int] = 8080
     api_key_env: ClassVar[str | None] = "LLAMA_API_KEY"
+    start_command: ClassVar[str] = "llama-server -m MODEL.gguf"
+
+    def server_version(self) -> str | None:
+        """Return the build that `/props` names; None when it does not. Never raises."""
+        return self.text_at(url_join(get_root_url(self.base_url), "props"), "build_info")
 
     def health_check(self) -> bool:
         """Return whether `/health` is well; it is not while the model loads. Never raises; takes 5 seconds at most."""

@@ -13,7 +13,7 @@ from pytest_modellens.errors import ConfigError, UnknownProviderError
 if TYPE_CHECKING:
     from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["GROUP", "create_provider", "provider_class", "provider_names"]
+__all__ = ["GROUP", "check_name", "create_provider", "provider_class", "provider_names"]
 
 GROUP = "pytest_modellens.providers"
 """Entry-point group of providers in other packages: `name = "package.module:Class"`."""
@@ -35,6 +35,19 @@ def provider_names() -> list[str]:
     return sorted({*_OURS, *_others()})
 
 
+def check_name(name: str) -> None:
+    """Return when somebody has the name; imports no provider.
+
+    Raises:
+        UnknownProviderError: nobody has it; the message lists the known names and suggests the nearest.
+    """
+    known = provider_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownProviderError(f"unknown provider {name!r} ({hint}known: {', '.join(known)})")
+
+
 def provider_class(name: str) -> type[ProviderAdapter]:
     """Return the class behind `name`. Ours cannot be replaced by an entry point of the same name.
 
@@ -42,22 +55,16 @@ def provider_class(name: str) -> type[ProviderAdapter]:
         UnknownProviderError: nobody has the name.
         ConfigError: another package's provider cannot be imported.
     """
+    check_name(name)
     if name in _OURS:
         module, _, attribute = _OURS[name].partition(":")
         found: type[ProviderAdapter] = getattr(import_module(f"pytest_modellens.providers.{module}"), attribute)
         return found
-    others = _others()
-    if name not in others:
-        known = provider_names()
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownProviderError(f"unknown provider {name!r} ({hint}known: {', '.join(known)})")
+    point = _others()[name]
     try:
-        loaded: type[ProviderAdapter] = others[name].load()
+        loaded: type[ProviderAdapter] = point.load()
     except Exception as exc:  # foreign code at import: anything can come
-        raise ConfigError(
-            f"provider {name!r}: {others[name].value} cannot be loaded ({type(exc).__name__}: {exc})"
-        ) from exc
+        raise ConfigError(f"provider {name!r}: {point.value} cannot be loaded ({type(exc).__name__}: {exc})") from exc
     return loaded
 
 

@@ -16,6 +16,11 @@ class VLLMProvider(OpenAICompatibleProvider):
     name: ClassVar[str] = "vllm"
     default_port: ClassVar[int] = 8000
     api_key_env: ClassVar[str | None] = "VLLM_API_KEY"
+    start_command: ClassVar[str] = "vllm serve MODEL"
+
+    def server_version(self) -> str | None:
+        """Return what `/version` says; None when it does not. Never raises."""
+        return self.text_at(url_join(get_root_url(self.base_url), "version"), "version")
 
     def health_check(self) -> bool:
         """Return whether `/health` is well. Never raises; takes 5 seconds at most."""

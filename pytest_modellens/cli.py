@@ -1,0 +1,145 @@
+"""The `modellens` command: fetch the embedded model, look at runs, print the suite schema."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_modellens import __version__
+from pytest_modellens.errors import ModelLensError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_modellens.storage import RunInfo
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ModelLensError as exc:
+        print(f"modellens: {exc}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `modellens list | head`: nobody reads any more, which is no failure.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="modellens", description="Runs and models of pytest-modellens. Suites are run by pytest itself."
+    )
+    parser.add_argument("--version", action="version", version=f"modellens {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    fetch = commands.add_parser("fetch", help="download the small model that --provider local serves")
+    fetch.add_argument("--force", action="store_true", help="download it again even if it is there")
+    fetch.set_defaults(command=_fetch)
+
+    runs = commands.add_parser("list", help="list the runs in the results folder")
+    _add_results(runs)
+    runs.set_defaults(command=_list)
+
+    show = commands.add_parser("show", help="show the tables of one run")
+    show.add_argument("run", nargs="?", default="latest", help="name, part of a name, path, or latest (default)")
+    _add_results(show)
+    show.set_defaults(command=_show)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
+    )
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from pytest_modellens.embedded.fetch import fetch
+
+    fetch(force=options.force)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from pytest_modellens.storage import list_runs
+
+    runs = list_runs(options.results)
+    if not runs:
+        print(f"no runs in {options.results} (make one: pytest --provider local suites/)")
+        return 0
+    width = max(len(run.name) for run in runs)
+    print(f"{'run':{width}}  requests  errors  state")
+    for run in runs:
+        print(f"{run.name:{width}}  {run.requests:8}  {run.errors or '–':>6}  {_state(run)}")
+    return 0
+
+
+def _state(run: RunInfo) -> str:
+    return "complete" if run.is_finished else "cut off, or still running"
+
+
+def _show(options: argparse.Namespace) -> int:
+    import shutil
+
+    from pytest_modellens.report.summary import summarise
+    from pytest_modellens.report.table import tables
+    from pytest_modellens.storage import find_run, read_run
+
+    folder = find_run(options.results, options.run)
+    run = read_run(folder)
+    print(folder.name)
+    for fact in _about(run.meta):
+        print(fact)
+    print()
+    summaries = summarise(run.records)
+    failed = {cell.key for cell in summaries if cell.n_errors or cell.n_expect_failed or cell.n_invalid}
+    for line in tables(summaries, failed=failed, width=shutil.get_terminal_size().columns):
+        print(line.text)
+    if not summaries:
+        print("no measured requests")
+    for problem in run.problems:
+        print(f"note: {problem}")
+    return 0
+
+
+def _about(meta: dict[str, object]) -> list[str]:
+    """Return what was measured on what, as far as run.json says."""
+    from pytest_modellens.text import printable
+
+    environment = meta.get("environment")
+    machine = environment.get("machine") if isinstance(environment, dict) else None
+    lines = []
+    if isinstance(machine, dict):
+        facts = [machine.get("cpu_model"), f"{machine.get('cores_usable') or machine.get('cores_logical')} cores"]
+        lines.append("  on    " + printable(", ".join(str(fact) for fact in facts if fact), limit=200))
+    servers = meta.get("servers")
+    for label, server in servers.items() if isinstance(servers, dict) else ():
+        version = f" {server.get('version')}" if server.get("version") else ""
+        lines.append("  from  " + printable(f"{label}{version} at {server.get('base_url', 'its own address')}"))
+    return lines
+
+
+def _schema(_: argparse.Namespace) -> int:
+    import json
+
+    from pytest_modellens.suite.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The pytest plugin. It is loaded in every pytest run of the environment, so it imports pytest and the standard library
+only; what measures and reports is imported when a suite is really run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
+from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider
+from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
+from pytest_modellens.plugin.stash import EVIDENCE, RECORDER, RUN_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+__all__ = ["cell", "hardware", "model", "modellens", "provider"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_modellens.plugin import hookspec
+
+    pluginmanager.add_hookspecs(hookspec)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "modellens: a case of a prompt suite (every suite item has it)")
+    config.addinivalue_line(
+        "markers", "modellens_suite(path): run the test for every cell of the suite, as its `cell` argument"
+    )
+    settings = config.stash[SETTINGS] = Settings.from_config(config)
+    if hasattr(config, "workerinput"):
+        config.stash[RUN_FOLDER] = config.workerinput.get("modellens_run_folder")
+        return
+    if settings.providers and not config.option.collectonly:
+        from pytest_modellens.plugin.recorder import Recorder
+
+        config.stash[RECORDER] = Recorder(config, settings)
+        config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    settings = config.stash[SETTINGS]
+    if not settings.providers:
+        return None
+    names = (f"{spec.label}={spec.base_url}" if spec.base_url else spec.label for spec in settings.providers)
+    return f"modellens: {', '.join(names)}"
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteModule | None:
+    return suite_module(file_path, parent)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    parametrize(metafunc)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # VS Code's discovery splits a parametrized id at ".py" and dies on a YAML one; it takes an item without callspec.
+    if session.config.option.collectonly and session.config.pluginmanager.has_plugin("vscode_pytest"):
+        for item in session.items:
+            if isinstance(item.parent, SuiteModule):
+                vars(item).pop("callspec", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    try:
+        return (yield)
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        # No report is made of an interrupted item; what it had measured is kept all the same.
+        recorder = item.config.stash.get(RECORDER, None)
+        if recorder is not None and EVIDENCE in item.stash:
+            recorder.keep(item.stash[EVIDENCE])
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and EVIDENCE in item.stash:
+        # Plain JSON types: xdist carries the report's attributes from the worker to the controller.
+        report.modellens = item.stash[EVIDENCE]  # type: ignore[attr-defined]
+    return report

@@ -1,0 +1,158 @@
+"""YAML suites as pytest modules: a function per case, a parameter set per provider and cell."""
+
+from __future__ import annotations
+
+import re
+import types
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_modellens.plugin.options import SETTINGS, ProviderSpec
+
+if TYPE_CHECKING:
+    from pytest_modellens.plugin.lens import Lens
+    from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.suite.case import Case, Cell, Suite
+
+__all__ = ["SuiteModule", "parametrize", "suite_module"]
+
+_LOOKS_LIKE_A_SUITE = re.compile(rb"^cases\s*:", re.MULTILINE)
+
+
+def suite_module(file_path: Path, parent: pytest.Collector) -> SuiteModule | None:
+    """Return the collector of a suite file; None for any other file."""
+    if file_path.suffix not in {".yaml", ".yml"}:
+        return None
+    settings = parent.config.stash[SETTINGS]
+    asked_for = parent.session.isinitpath(file_path)
+    if not asked_for and not any(file_path.match(glob) for glob in settings.suite_globs):
+        return None
+    if not asked_for and not settings.providers and not _looks_like_a_suite(file_path):
+        return None  # a run that measures nothing must not trip over somebody else's YAML
+    module: SuiteModule = SuiteModule.from_parent(parent, path=file_path)
+    return module
+
+
+def _looks_like_a_suite(path: Path) -> bool:
+    try:
+        return _LOOKS_LIKE_A_SUITE.search(path.read_bytes()) is not None
+    except OSError:
+        return False
+
+
+class SuiteModule(pytest.Module):
+    """A YAML suite, seen by pytest as a module with one test function per case."""
+
+    suite: Suite
+
+    def _getobj(self) -> types.ModuleType:
+        # Called once, inside collection; pytest says of it that subclasses may override it.
+        from pytest_modellens.errors import SuiteError
+        from pytest_modellens.suite.loader import load_suite
+
+        shown = self.shown_path
+        try:
+            self.suite = load_suite(self.path, shown_as=shown)
+        except SuiteError as exc:
+            raise self.CollectError(str(exc)) from exc
+        module = types.ModuleType(self.path.stem)
+        module.__file__ = str(self.path)
+        module.pytestmark = [pytest.mark.modellens]  # type: ignore[attr-defined]
+        body: Any = measure_with_benchmark if self.config.pluginmanager.has_plugin("benchmark") else measure
+        for case in self.suite.cases:
+            setattr(module, case.name, self._test(case, module, body))
+        return module
+
+    @property
+    def shown_path(self) -> str:
+        """The file as errors name it: relative to where pytest was called, if it is below."""
+        try:
+            return self.path.relative_to(self.config.invocation_params.dir).as_posix()
+        except ValueError:
+            return str(self.path)
+
+    def _test(self, case: Case, module: types.ModuleType, body: Any) -> types.FunctionType:
+        """Return the test of `case`: the common body, placed at the case's own line of the file."""
+        code = body.__code__.replace(co_filename=str(self.path), co_firstlineno=case.line, co_name=case.name)
+        test = types.FunctionType(code, body.__globals__, case.name)
+        test.__module__, test.__doc__ = module.__name__, case.description or case.prompt[:200]
+        test.__test__ = True  # type: ignore[attr-defined]
+        for mark in case.marks:
+            try:
+                decorator: Any = getattr(pytest.mark, mark)
+            except pytest.fail.Exception as exc:
+                raise self.CollectError(f"{self.shown_path}:{case.line}: marks: {exc.msg}") from None
+            decorator(test)
+        return test
+
+
+def measure_with_benchmark(benchmark: Any, provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:
+    modellens.run_cell(cell, benchmark=benchmark)
+
+
+def measure(provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:
+    modellens.run_cell(cell)
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Give a test its providers and its cells."""
+    settings = metafunc.config.stash[SETTINGS]
+    if "provider" in metafunc.fixturenames and settings.providers:
+        labels = [spec.label for spec in settings.providers]
+        metafunc.parametrize("provider", settings.providers, ids=labels, indirect=True, scope="session")
+    elif isinstance(metafunc.definition.parent, SuiteModule):
+        metafunc.parametrize("provider", [NO_PROVIDER], ids=["no-provider"], indirect=True, scope="session")
+    cells = _cells(metafunc)
+    if cells is not None:
+        metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
+
+
+NO_PROVIDER = ProviderSpec("no-provider", "", None)
+
+
+def _cells(metafunc: pytest.Metafunc) -> list[Cell] | None:
+    """Return the cells that a test is to be run for; None when it takes its one cell from the `cell` fixture."""
+    definition = metafunc.definition
+    module = definition.parent
+    if isinstance(module, SuiteModule):
+        case = module.suite.by_name[definition.name]
+        return list(case.cells()) if case.matrix else None
+    marker = definition.get_closest_marker("modellens_suite")
+    if marker is None or "cell" not in metafunc.fixturenames:
+        return None
+    if len(marker.args) != 1 or marker.kwargs or not isinstance(marker.args[0], (str, Path)):
+        pytest.fail(f"{definition.nodeid}: modellens_suite takes one argument, the suite's path", pytrace=False)
+    suite = _marked_suite(Path(marker.args[0]), definition)
+    return [_named(cell) for cell in suite.cells()]
+
+
+def _marked_suite(path: Path, definition: pytest.Item) -> Suite:
+    """Return the suite of a marker; its path is relative to the test file, or else to the root folder."""
+    from pytest_modellens.errors import SuiteError
+
+    candidates = [definition.path.parent / path, definition.config.rootpath / path]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        places = " or ".join(str(candidate) for candidate in candidates)
+        pytest.fail(f"{definition.nodeid}: modellens_suite: no such suite (looked for {places})", pytrace=False)
+    try:
+        return _loaded(found, found.stat().st_mtime_ns)
+    except SuiteError as exc:
+        pytest.fail(str(exc), pytrace=False)
+
+
+@lru_cache(maxsize=32)
+def _loaded(path: Path, _changed: int) -> Suite:
+    from pytest_modellens.suite.loader import load_suite
+
+    return load_suite(path, shown_as=str(path))
+
+
+def _named(cell: Cell) -> Cell:
+    """Return a cell whose id names its case too: a marked function runs over several cases."""
+    from dataclasses import replace
+
+    return replace(cell, id="-".join(filter(None, (cell.case.name, cell.id))))

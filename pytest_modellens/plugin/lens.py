@@ -1,0 +1,222 @@
+"""What the `modellens` fixture gives a test: measuring, recording, and judging a cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_modellens.errors import ModelLensError
+from pytest_modellens.findings import findings, statistic
+from pytest_modellens.hardware.sampler import HardwareSampler
+from pytest_modellens.plugin.collect import SuiteModule
+from pytest_modellens.plugin.lock import endpoint_lock
+from pytest_modellens.plugin.options import SETTINGS
+from pytest_modellens.plugin.progress import Progress
+from pytest_modellens.plugin.serving import GUESSED_MODEL, describe, local_port, with_base_url
+from pytest_modellens.plugin.stash import EVIDENCE, Evidence
+from pytest_modellens.providers.http import HTTPProvider
+from pytest_modellens.providers.measuring import measure
+from pytest_modellens.record import Record, to_json
+from pytest_modellens.recording import Origin, record_of
+from pytest_modellens.runner import CellRun, with_overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.models import RunRequest, RunResult
+    from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.suite.case import Cell
+
+__all__ = ["Lens"]
+
+SCALARS = ("ttft_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
+_DESCRIBED: pytest.StashKey[dict[int, dict[str, Any]]] = pytest.StashKey()
+
+
+class _RoundFailed(Exception):
+    """Ends pytest-benchmark's loop, so that a failed request is in none of its statistics."""
+
+
+class Lens:
+    """Measures for one test; what it measures is in the run's records whether the test passes or not."""
+
+    def __init__(self, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+        self._request = request
+        self._config = request.config
+        self._settings = request.config.stash[SETTINGS]
+        self._record_property = record_property
+        self._evidence: Evidence = {"records": [], "hardware": [], "suites": {}, "servers": {}}
+        request.node.stash[EVIDENCE] = self._evidence
+
+    @property
+    def provider(self) -> ProviderAdapter:
+        """The test's provider."""
+        provider: ProviderAdapter = self._request.getfixturevalue("provider")
+        return provider
+
+    @property
+    def model(self) -> str:
+        """The model that requests ask for unless they name one."""
+        model: str = self._request.getfixturevalue("model")
+        return model
+
+    def run(self, request: RunRequest) -> RunResult:
+        """Send one request, keep its record, and return what came back.
+
+        Raises:
+            RequestError: the request brought no measurement; its record holds the reason.
+        """
+        provider = self.provider
+        with endpoint_lock(provider):
+            reply = measure(provider, request)
+        records = self._evidence["records"]
+        record = record_of(reply, request, origin=self._origin(request), round=len(records))
+        self.record(record)
+        if reply.error is not None:
+            raise reply.error
+        if reply.adapter_result is not None:
+            return reply.adapter_result
+        assert isinstance(provider, HTTPProvider)
+        return provider.to_result(request, reply)
+
+    def record(self, record: Record) -> None:
+        """Keep a record in the run's results."""
+        self._evidence["records"].append(to_json(record))
+        self._evidence["servers"] = self._servers()
+
+    def run_cell(self, cell: Cell, *, benchmark: Any = None) -> list[Record]:
+        """Measure a cell of a suite, keep its records and return them; fails the test when anything is wrong with it.
+
+        Args:
+            cell: what to ask.
+            benchmark: pytest-benchmark's fixture, which then times the rounds too; None leaves it out.
+        """
+        settings = self._settings
+        cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=settings.timeout)
+        provider, own = self._provider_for(cell)
+        try:
+            run = self._measure(provider, cell, benchmark)
+        except ModelLensError as exc:
+            pytest.fail(f"{self._where(cell)}: {exc}", pytrace=False)
+        finally:
+            if own:
+                provider.close()
+        self._publish(run, benchmark)
+        found = findings(run.records, limits=cell.case.limits, planned=run.planned, stopped=run.stopped)
+        if found and run.request.model == GUESSED_MODEL and any(not record.ok for record in run.records):
+            found.append("the server lists no models, so none was known to ask for (give --modellens-model)")
+        if found:
+            pytest.fail("\n".join(f"{self._where(cell)}: {sentence}" for sentence in found), pytrace=False)
+        return run.records
+
+    def _measure(self, provider: ProviderAdapter, cell: Cell, benchmark: Any) -> CellRun:
+        with Progress(self._config, "waiting for other measurements of this server") as progress:
+            run = CellRun(
+                provider,
+                cell,
+                suite=self._suite(),
+                model=self.model,
+                label=self._label(),
+                worker=self._worker(),
+                on_record=lambda run: progress.say(_progress(run)),
+            )
+            with endpoint_lock(provider):
+                progress.say(_progress(run))
+                with HardwareSampler(port=local_port(provider)) as sampler:
+                    try:
+                        if benchmark is not None and cell.case.concurrency == 1:
+                            self._benchmarked(run, benchmark)
+                        run.run()
+                    finally:
+                        progress.say("reading the hardware")
+                        self._keep(run, sampler)
+        return run
+
+    def _benchmarked(self, run: CellRun, benchmark: Any) -> None:
+        benchmark.params = {"provider": run.provider.name, **run.cell.params}
+
+        def one_round() -> None:
+            if run.is_over or not run.send().ok:
+                raise _RoundFailed
+
+        try:
+            # Never `benchmark(one_round)`: its calibration would send dozens of requests.
+            benchmark.pedantic(one_round, rounds=run.cell.case.rounds, warmup_rounds=run.warmup, iterations=1)
+        except _RoundFailed:
+            pass
+
+    def _keep(self, run: CellRun, sampler: HardwareSampler) -> None:
+        summary = sampler.summary()
+        rows = [to_json(record) for record in run.records]
+        for row in rows:
+            row["hardware"] = summary
+        self._evidence["records"] += rows
+        if rows:
+            key = {name: rows[0][name] for name in ("suite", "case", "params", "provider", "model")}
+            self._evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
+        self._evidence["servers"] = self._servers()
+        module = self._request.node.parent
+        if isinstance(module, SuiteModule):
+            self._evidence["suites"] = {self._suite(): module.suite.hash}
+
+    def _publish(self, run: CellRun, benchmark: Any) -> None:
+        """Give JUnit and pytest-benchmark the medians."""
+        good = [record for record in run.measured if record.ok and record.invalid is None]
+        for metric in SCALARS:
+            value = statistic(good, metric, "median")
+            if value is not None:
+                self._record_property(f"modellens_{metric}", round(value, 3))
+                if benchmark is not None:
+                    benchmark.extra_info[metric] = value
+
+    def _provider_for(self, cell: Cell) -> tuple[ProviderAdapter, bool]:
+        """Return who is asked, and whether it was made for this cell alone."""
+        if cell.case.base_url is None:
+            return self.provider, False
+        try:
+            return with_base_url(self.provider, cell.case.base_url, self._settings), True
+        except ModelLensError as exc:
+            pytest.fail(f"{self._where(cell)}: base_url: {exc}", pytrace=False)
+
+    def _origin(self, request: RunRequest) -> Origin:
+        return Origin(
+            suite=self._suite(),
+            case=self._request.node.originalname,
+            provider=self._label(),
+            model=request.model,
+            worker=self._worker(),
+        )
+
+    def _servers(self) -> dict[str, Any]:
+        """Return what is known of the provider; asked for once a session, after a measurement and not before it."""
+        known = self._config.stash.setdefault(_DESCRIBED, {})
+        provider = self.provider
+        if id(provider) not in known:
+            known[id(provider)] = describe(provider)
+        return {self._label(): known[id(provider)]}
+
+    def _suite(self) -> str:
+        return str(self._request.node.nodeid).partition("::")[0]
+
+    def _label(self) -> str:
+        callspec = getattr(self._request.node, "callspec", None)
+        spec = callspec.params.get("provider") if callspec else None
+        return getattr(spec, "label", None) or self.provider.name
+
+    def _worker(self) -> str | None:
+        worker: dict[str, Any] = getattr(self._config, "workerinput", {})
+        return worker.get("workerid")
+
+    def _where(self, cell: Cell) -> str:
+        module = self._request.node.parent
+        path = module.shown_path if isinstance(module, SuiteModule) else self._suite()
+        return f"{path}:{cell.case.line}"
+
+
+def _progress(run: CellRun) -> str:
+    done = len(run.records)
+    text = f"warm-up {done + 1}/{run.warmup}" if done < run.warmup else f"{done - run.warmup}/{run.cell.case.rounds}"
+    rates = [record.tokens_per_second for record in run.measured if record.tokens_per_second is not None]
+    return f"{text} · {rates[-1]:.1f} tok/s" if rates else text
+

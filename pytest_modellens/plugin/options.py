@@ -1,0 +1,224 @@
+"""Command line, environment and ini options, merged once into frozen `Settings`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pytest_modellens.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["OPTIONS", "SETTINGS", "Option", "ProviderSpec", "Settings", "add_options"]
+
+SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml", "*.suite.yaml", "*.suite.yml")
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _count(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise ValueError("must be a whole number from 1 on")
+    return int(value)
+
+
+def _count_or_none(value: str) -> int:
+    if not value.isascii() or not value.isdigit():
+        raise ValueError("must be a whole number from 0 on")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    match = _DURATION.fullmatch(value)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds < 1e9:
+        raise ValueError("must be a duration such as 60s, 2m or 500ms")
+    return seconds
+
+
+def _url(value: str) -> str:
+    from pytest_modellens.urls import normalize_base_url
+
+    try:
+        return normalize_base_url(value)
+    except ConfigError:
+        raise ValueError("must be a URL such as http://127.0.0.1:8000/v1") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: `--modellens-<name>`, the ini value `modellens_<name>`, the variable `MODELLENS_<NAME>`."""
+
+    name: str
+    metavar: str
+    help: str
+    parse: Callable[[str], Any]
+
+    @property
+    def flag(self) -> str:
+        return f"--modellens-{self.name}"
+
+    @property
+    def dest(self) -> str:
+        return f"modellens_{self.name.replace('-', '_')}"
+
+
+OPTIONS = (
+    Option("model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", _text),
+    Option("base-url", "URL", "Where the provider's API is (default: this machine, the provider's usual port)", _url),
+    Option("api-key-env", "NAME", "Environment variable that holds the API key (default: the provider's own)", _text),
+    Option("rounds", "N", "Measured requests per cell (default: what the case says)", _count),
+    Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", _count_or_none),
+    Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", _seconds),
+    Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
+    Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
+)
+
+
+class ProviderSpec(NamedTuple):
+    """One `--provider` of the command line."""
+
+    label: str
+    """What it is called in ids and records; differs from the name where one name is given twice."""
+    name: str
+    base_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for."""
+
+    providers: tuple[ProviderSpec, ...]
+    suite_globs: tuple[str, ...]
+    strict: bool
+    """True makes a missing server an error instead of a skip."""
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    rounds: int | None = None
+    warmup: int | None = None
+    timeout: float | None = None
+    results: str | None = None
+    run_name: str | None = None
+
+    @classmethod
+    def from_config(cls, config: pytest.Config, *, env: Mapping[str, str] = os.environ) -> Settings:
+        """Return the merged settings: the command line wins over MODELLENS_* variables, these over the ini file.
+
+        Raises:
+            pytest.UsageError: a value cannot be used; the message names the option.
+        """
+        values: dict[str, Any] = {}
+        for option in OPTIONS:
+            source, raw = _raw(config, option.dest, option.flag, env)
+            if raw is not None:
+                values[option.dest.removeprefix("modellens_")] = _parsed(option, source, raw)
+        providers = _providers(config, env)
+        if values.get("base_url") and len(providers) > 1:
+            raise pytest.UsageError(
+                "--modellens-base-url: is for one provider (give each its own: --provider NAME=URL --provider NAME=URL)"
+            )
+        return cls(
+            providers=providers,
+            suite_globs=tuple(config.getini("modellens_suite_files")),
+            strict=_strict(config, env),
+            **values,
+        )
+
+
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option. Help: capital first letter, no final period, the default stated."""
+    group = parser.getgroup("modellens", "LLM inference benchmarks")
+    group.addoption(
+        "--provider",
+        "--modellens-provider",
+        dest="modellens_provider",
+        action="append",
+        metavar="NAME[=URL]",
+        help="Server to measure, such as local, vllm or vllm=http://host:8001/v1; repeatable (default: none)",
+    )
+    parser.addini("modellens_provider", "Servers to measure (see --provider)", type="args", default=[])
+    for option in OPTIONS:
+        group.addoption(option.flag, dest=option.dest, metavar=option.metavar, help=option.help)
+        parser.addini(option.dest, option.help, default=None)
+    group.addoption(
+        "--modellens-strict",
+        dest="modellens_strict",
+        action="store_true",
+        default=None,
+        help="Fail instead of skip when no server answers (default: only where CI is set)",
+    )
+    parser.addini("modellens_strict", "Fail instead of skip when no server answers", type="bool", default=None)
+    parser.addini("modellens_suite_files", "Globs of suite files", type="args", default=list(SUITE_GLOBS))
+
+
+def _raw(config: pytest.Config, dest: str, flag: str, env: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return where a value comes from, and the value as text; None when nobody gave one."""
+    given = config.getoption(dest)
+    if given is not None:
+        return flag, str(given)
+    variable = dest.upper()
+    if env.get(variable):
+        return variable, env[variable]
+    from_ini = config.getini(dest)
+    return dest, str(from_ini) if from_ini else None
+
+
+def _parsed(option: Option, source: str, raw: str) -> Any:
+    try:
+        return option.parse(raw)
+    except ValueError as exc:
+        shown = "" if option.name == "base-url" and "@" in raw else f" (got {raw!r})"
+        raise pytest.UsageError(f"{source}: {exc}{shown}") from None
+
+
+def _strict(config: pytest.Config, env: Mapping[str, str]) -> bool:
+    given = config.getoption("modellens_strict")
+    if given is None:
+        given = config.getini("modellens_strict")
+    if given is None:
+        given = env.get("MODELLENS_STRICT", env.get("CI", "")).lower() in {"1", "true", "yes", "on"}
+    return bool(given)
+
+
+def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:
+    given = config.getoption("modellens_provider") or env.get("MODELLENS_PROVIDER", "").split()
+    given = given or config.getini("modellens_provider")
+    specs: list[ProviderSpec] = []
+    for text in given:
+        spec = _provider(text)
+        labels = {earlier.label for earlier in specs}
+        label, number = spec.name, 2
+        while label in labels:
+            label, number = f"{spec.name}-{number}", number + 1
+        specs.append(spec._replace(label=label))
+    return tuple(specs)
+
+
+def _provider(text: str) -> ProviderSpec:
+    from pytest_modellens.providers.registry import check_name
+
+    name, equals, url = text.partition("=")
+    try:
+        check_name(name)
+        base_url = _url(url) if equals else None
+    except ConfigError as exc:
+        raise pytest.UsageError(f"--provider: {exc}") from None
+    except ValueError as exc:
+        raise pytest.UsageError(f"--provider {name}: the part after = {exc}") from None
+    return ProviderSpec(name, name, base_url)

@@ -1,0 +1,78 @@
+"""One short line that says what is going on, on a terminal, while a test runs."""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Thread
+from typing import IO, TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["Progress"]
+
+_TICK_S = 0.25
+_FIRST_AFTER_S = 0.5
+"""What is over sooner needs no progress."""
+
+
+class Progress:
+    """Shows a text and the seconds gone by, behind what pytest has written on the line; erases it at the end.
+
+    Silent without a terminal, with `-q`, and in xdist's workers.
+    """
+
+    def __init__(self, config: pytest.Config, text: str) -> None:
+        self._text = text
+        self._file, self._width = _terminal(config)
+        self._shown = 0
+        self._stop = Event()
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._file is not None:
+            self._thread = Thread(target=self._run, name="modellens-progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._erase()
+
+    def say(self, text: str) -> None:
+        """Show `text` from now on."""
+        self._text = text
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        wait = _FIRST_AFTER_S
+        while not self._stop.wait(wait):
+            wait = _TICK_S
+            self._show(f" {self._text} · {time.monotonic() - began:.0f} s")
+
+    def _show(self, line: str) -> None:
+        assert self._file is not None
+        line = line[: self._width]
+        self._erase()
+        self._file.write(line)
+        self._file.flush()
+        self._shown = len(line)
+
+    def _erase(self) -> None:
+        if self._shown and self._file is not None:
+            self._file.write(f"\x1b[{self._shown}D\x1b[K")
+            self._file.flush()
+            self._shown = 0
+
+
+def _terminal(config: pytest.Config) -> tuple[IO[str] | None, int]:
+    """Return the terminal behind pytest's capturing and the columns left on its line; None without a terminal."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.isatty or config.option.verbose < 0 or hasattr(config, "workerinput"):
+        return None, 0
+    writer = config.get_terminal_writer()
+    # Written past the TerminalWriter, which would count the erased characters into its line.
+    file: IO[str] | None = getattr(writer, "_file", None)
+    return file, max(0, writer.fullwidth - writer.width_of_current_line - 2)

@@ -1,0 +1,162 @@
+"""The controller's side of a run: its folder, its records as they come, its summary at the end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_modellens.errors import ModelLensError, StorageError
+from pytest_modellens.plugin.stash import RUN_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.plugin.options import Settings
+    from pytest_modellens.plugin.stash import Evidence
+    from pytest_modellens.report.summary import CellKey
+    from pytest_modellens.storage import RunFolder
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Registered where there are no workers, or in their controller; one path for `-n 0` and `-n 2`."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._folder: RunFolder | None = None
+        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "ended_at": None}
+        self._records: list[dict[str, Any]] = []
+        self._hardware: list[dict[str, Any]] = []
+        self._failed: set[CellKey] = set()
+        self._problems: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        from pytest_modellens.environment import collect
+        from pytest_modellens.storage import RunFolder
+
+        name = self._settings.run_name or "-".join(spec.label for spec in self._settings.providers)
+        results = self._config.rootpath / (self._settings.results or "results")
+        try:
+            self._folder = RunFolder.create(results, name, now=datetime.now(UTC))
+            self._config.stash[RUN_FOLDER] = str(self._folder.path)
+            options = {**asdict(self._settings), "arguments": list(self._config.invocation_params.args)}
+            self._meta["environment"] = collect(options, rootdir=self._config.rootpath)
+            for more in self._config.hook.pytest_modellens_environment(config=self._config):
+                self._meta["environment"] |= more
+            self._folder.write_run(self._meta)
+        except StorageError as exc:
+            raise pytest.UsageError(str(exc)) from None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker where the run is written."""
+        node.workerinput["modellens_run_folder"] = self._config.stash[RUN_FOLDER]
+
+    # Before everybody else, so that what cannot be written fails its test in the terminal, JUnit and --lf alike.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        evidence: Evidence | None = getattr(report, "modellens", None)
+        if evidence is None:
+            return
+        try:
+            self.keep(evidence)
+        except StorageError as exc:
+            report.outcome = "failed"
+            earlier = f"{report.longreprtext}\n" if report.longrepr else ""
+            report.longrepr = f"{earlier}{exc}"
+        if not report.passed:
+            from pytest_modellens.report.summary import cell_key
+
+            self._failed |= {cell_key(record) for record in evidence["records"]}
+
+    def keep(self, evidence: Evidence) -> None:
+        """Write what one item measured, at once.
+
+        Raises:
+            StorageError: it cannot be written now; it is kept and written with what comes next.
+        """
+        assert self._folder is not None
+        for record in evidence["records"]:
+            self._config.hook.pytest_modellens_update_record(config=self._config, record=record)
+        self._records += evidence["records"]
+        self._hardware += evidence["hardware"]
+        is_new = not (
+            evidence["suites"].items() <= self._meta["suites"].items()
+            and evidence["servers"].keys() <= self._meta["servers"].keys()
+        )
+        self._meta["suites"] |= evidence["suites"]
+        self._meta["servers"] |= evidence["servers"]
+        self._folder.append(evidence["records"])
+        if evidence["hardware"]:
+            self._folder.write_hardware(evidence["hardware"])
+        if is_new:
+            self._folder.write_run(self._meta)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        folder = self._folder
+        if folder is None:
+            return
+        if not self._records and exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            self._discard(folder)
+            return
+        self._meta |= {"ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"), "exit_status": int(exitstatus)}
+        self._meta["clocks"] = sorted({record["clock"] for record in self._records if record["clock"]})
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: folder.write_run(self._meta),
+            folder.close,
+            lambda: self._write_csv(folder.path),
+        )
+        for step in steps:
+            try:
+                step()
+            except (ModelLensError, OSError) as exc:
+                self._problems.append(str(exc))
+        self._config.hook.pytest_modellens_report(config=self._config, records=self._records, directory=folder.path)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print a table per suite, then where the results are."""
+        if not self._records or self._folder is None:
+            return
+        from pytest_modellens.report.summary import summarise
+        from pytest_modellens.report.table import tables
+
+        terminalreporter.section("modellens")
+        width = self._config.get_terminal_writer().fullwidth
+        for line in tables(summarise(self._records), failed=self._failed, width=width):
+            terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
+        for problem in self._problems:
+            terminalreporter.line(problem, red=True)
+        shown = _relative(self._folder.path, self._config.invocation_params.dir)
+        terminalreporter.line(f"results: {shown}")
+        terminalreporter.line(f"look at them again: modellens show {self._folder.path.name}")
+
+    def _write_csv(self, path: Path) -> None:
+        from pytest_modellens.report.csv import write_hardware_csv, write_requests_csv, write_summary_csv
+
+        write_requests_csv(path / "requests.csv", self._records)
+        write_summary_csv(path / "summary.csv", self._records, hardware=self._hardware)
+        write_hardware_csv(path / "hardware.csv", self._hardware)
+
+    def _discard(self, folder: RunFolder) -> None:
+        """Remove the folder of a run in which nothing was measured and nothing went wrong."""
+        import contextlib
+        import shutil
+
+        with contextlib.suppress(ModelLensError):
+            folder.close()
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return str(path.relative_to(folder))
+    except ValueError:
+        return str(path)

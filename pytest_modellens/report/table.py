@@ -1,0 +1,129 @@
+"""The terminal's tables: one per suite, cells as rows, within the width of the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_modellens.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pytest_modellens.report.summary import CellKey, CellSummary, Distribution
+
+__all__ = ["Line", "tables"]
+
+MIN_WIDTH = 80
+MAX_WIDTH = 120
+_NOTES = {
+    "✗": "✗ did not pass",
+    "!": "! some requests are not valid measurements and are left out",
+    "~": "~ tokens are estimated: one event counted as one, since the server gave no count",
+    "e": "e tokens per second end to end, time to first token included: the answer was not streamed",
+}
+
+
+class Line(NamedTuple):
+    """One line of text, and how to show it: "bold", "red", "green" or nothing."""
+
+    text: str
+    style: str = ""
+
+
+class _Row(NamedTuple):
+    case: str
+    provider: str
+    n: str
+    ttft: str
+    tpot: str
+    speed: str
+    errors: str
+    marks: str
+
+
+_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s      95 %", "err", "")
+
+
+def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = (), width: int = MIN_WIDTH) -> list[Line]:
+    """Return the lines of all tables, a table per suite and model.
+
+    Args:
+        summaries: the cells.
+        failed: those whose test did not pass.
+        width: columns of the terminal; tables use from 80 to 120 of them.
+    """
+    groups: dict[tuple[str, str | None], list[CellSummary]] = {}
+    for summary in summaries:
+        groups.setdefault((summary.key.suite, summary.key.model), []).append(summary)
+    lines: list[Line] = []
+    for (suite, model), cells in groups.items():
+        lines += _table(f"{suite} · {printable(model or 'no model')}", cells, failed, width)
+    return lines
+
+
+def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey], width: int) -> list[Line]:
+    rows = [_row(cell, cell.key in failed) for cell in cells]
+    widths = [max(len(text) for text in column) for column in zip(_HEADER, *rows, strict=True)]
+    room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
+    # The case's name gives way: everything else is short.
+    widths[0] = max(12, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
+    lines = [Line(title[:room], "bold"), Line(_aligned(_HEADER, widths))]
+    for row in rows:
+        lines.append(Line(_aligned(row, widths), "red" if "✗" in row.marks else ""))
+    return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells)), Line("")]
+
+
+def _aligned(row: _Row, widths: Sequence[int]) -> str:
+    left = {0, 1, 5, 7}
+    cells = [
+        text.ljust(width) if at in left else text.rjust(width)
+        for at, (text, width) in enumerate(zip((_clipped(row.case, widths[0]), *row[1:]), widths, strict=True))
+    ]
+    return " ".join(cells).rstrip()
+
+
+def _clipped(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _row(cell: CellSummary, failed: bool) -> _Row:
+    params = ",".join(f"{key}={printable(str(value), limit=20)}" for key, value in cell.params.items())
+    marks = "✗" if failed else "✓"
+    marks += "!" if cell.n_invalid else ""
+    marks += "~" if cell.tokens_estimated else ""
+    marks += "e" if cell.tokens_per_second_mode == "end_to_end" else ""
+    return _Row(
+        case=f"{cell.key.case}[{params}]" if params else cell.key.case,
+        provider=cell.key.provider,
+        n=str(cell.n_averaged),
+        ttft=f"{short(cell.ttft_ms.p50)}/{short(cell.ttft_ms.p95)}" if cell.ttft_ms.n else "–",
+        tpot=short(cell.tpot_ms.p50),
+        speed=_speed(cell.tokens_per_second),
+        errors=str(cell.n_errors) if cell.n_errors else "–",
+        marks=marks,
+    )
+
+
+def _speed(rate: Distribution) -> str:
+    if rate.p50 is None:
+        return "–"
+    if rate.interval is None:
+        return f"{short(rate.p50):>5}"
+    return f"{short(rate.p50):>5} {short(rate.interval.low)}–{short(rate.interval.high)}"
+
+
+def short(value: float | None) -> str:
+    """Return three significant digits of a positive number; "–" for None."""
+    if value is None:
+        return "–"
+    if value >= 99_950:
+        return f"{value / 1000:.0f}k"
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def _notes(rows: Sequence[_Row], cells: Sequence[CellSummary]) -> list[str]:
+    marks = {mark for row in rows for mark in row.marks}
+    notes = ["medians; TTFT and TPOT in ms"]
+    if any(cell.tokens_per_second.p50 is not None and cell.tokens_per_second.interval is None for cell in cells):
+        notes.append("no 95 % interval of a median from fewer than 6 requests")
+    return [*notes, *(note for mark, note in _NOTES.items() if mark in marks)]
