@@ -88,6 +88,10 @@ class HardwareSampler:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the last sample and end; for a block that reads `summary()` before it is left."""
         self._stop.set()
         if self._thread.ident is None:
             return

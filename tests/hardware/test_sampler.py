@@ -30,6 +30,14 @@ def test_sampler_has_a_sample_at_the_start_and_the_end_of_the_shortest_cell() ->
 
 
 @pytest.mark.usefixtures("no_nvml")
+def test_sampler_stopped_inside_its_block_has_its_last_sample() -> None:
+    with HardwareSampler() as sampler:
+        sampler.stop()
+        assert sampler.summary()["samples"] == 2
+    assert sampler.summary()["samples"] == 2
+
+
+@pytest.mark.usefixtures("no_nvml")
 def test_sampler_shares_of_a_cell_too_short_for_them_are_none() -> None:
     with HardwareSampler(pid=os.getpid()) as sampler:
         pass
