@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -64,7 +64,7 @@ def cell(request: pytest.FixtureRequest) -> Cell:
 
 
 @pytest.fixture
-def modellens(request: pytest.FixtureRequest, record_property: Any) -> Lens:
+def modellens(request: pytest.FixtureRequest) -> Lens:
     """Measures and keeps records, in a test of your own as in a suite's.
 
     ::
@@ -75,7 +75,7 @@ def modellens(request: pytest.FixtureRequest, record_property: Any) -> Lens:
     """
     from pytest_modellens.plugin.lens import Lens
 
-    return Lens(request, record_property)
+    return Lens(request)
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_modellens.models import RunRequest, RunResult
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Cell
@@ -41,11 +39,10 @@ class _RoundFailed(Exception):
 class Lens:
     """Measures for one test; what it measures is in the run's records whether the test passes or not."""
 
-    def __init__(self, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
         self._request = request
         self._config = request.config
         self._settings = request.config.stash[SETTINGS]
-        self._record_property = record_property
         self._evidence: Evidence = {"records": [], "hardware": [], "suites": {}, "servers": {}}
         request.node.stash[EVIDENCE] = self._evidence
 
@@ -129,7 +126,7 @@ class Lens:
                             self._benchmarked(run, benchmark)
                         run.run()
                     finally:
-                        progress.say("reading the hardware")
+                        sampler.stop()
                         self._keep(run, sampler)
         return run
 
@@ -166,7 +163,8 @@ class Lens:
         for metric in SCALARS:
             value = statistic(good, metric, "median")
             if value is not None:
-                self._record_property(f"modellens_{metric}", round(value, 3))
+                # Not through `record_property`, which warns under JUnit's default family.
+                self._request.node.user_properties.append((f"modellens_{metric}", round(value, 3)))
                 if benchmark is not None:
                     benchmark.extra_info[metric] = value
 

@@ -1,0 +1,3 @@
+"""The project's own tests: pytest's plugin-testing fixture, and nothing else."""
+
+pytest_plugins = ["pytester"]
