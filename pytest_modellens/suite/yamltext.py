@@ -135,16 +135,16 @@ class _Composer:
     def _value(self, event: Any) -> Any:
         events = self._events
         kind = type(event)
+        before = (self._nodes, self._characters)
         self._grow(event, 1, len(event.value) if kind is events.ScalarEvent else 0)
         if kind is events.AliasEvent:
             return self._alias(event)
         if event.anchor is None:
             return self._fresh(event)
-        before = (self._nodes, self._characters)
         self._open.add(event.anchor)
         value = self._fresh(event)
         self._open.discard(event.anchor)
-        self._anchors[event.anchor] = (value, self._nodes - before[0] + 1, self._characters - before[1])
+        self._anchors[event.anchor] = (value, self._nodes - before[0], self._characters - before[1])
         return value
 
     def _grow(self, event: Any, nodes: int, characters: int) -> None:

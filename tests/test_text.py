@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_modellens.text import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, ünïcode ✓ 日本", "plain text, ünïcode ✓ 日本"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\nb\r\tc", "a\\nb\\r\\tc"),
+        ("\x00\x7f\x9b31m", "\\x00\\x7f\\x9b31m"),
+        ("\u202eabc\u2066\u200f", "\\u202eabc\\u2066\\u200f"),
+        ("a\u2028b\ufeff", "a\\u2028b\\ufeff"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_printable_escapes_what_steers_a_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_printable_cuts_long_text_and_says_so() -> None:
+    assert printable("x" * 1234, 5) == "xxxxx… (1,234 characters)"
+
+
+def test_printable_keeps_text_of_the_limit_whole() -> None:
+    assert printable("x" * 5, 5) == "xxxxx"
+
+
+def test_printable_of_every_character_can_be_printed() -> None:
+    shown = printable("".join(map(chr, range(0x3000))), 0x3000)
+    shown.encode()
+    assert not {character for character in shown if ord(character) < 32 or 0x7F <= ord(character) < 0xA0}
