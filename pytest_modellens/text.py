@@ -24,10 +24,10 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return `text` on one line, without characters that steer a terminal or reorder text, cut after `limit`.
+    r"""Return `text` on one line, without characters that steer a terminal or reorder text, cut after `limit`.
 
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
     """
     shown = _UNSAFE.sub(_escape, text[:limit])
     return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"

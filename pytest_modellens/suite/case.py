@@ -140,7 +140,7 @@ def case_hash(case: Case) -> str:
     """Return a SHA-256 over what a case sends and how: two runs of equal hash measured the same thing.
 
     It covers prompts' text, sampling, streaming, cache, concurrency and matrix. It leaves out what only judges or
-    repeats (expect, limits, marks, rounds, warm-up, time-outs), descriptions, and headers and base URL, which say where.
+    repeats (expect, limits, marks, rounds, warm-up, time-outs), descriptions, and where to send it (headers, base URL).
     """
     from msgspec.json import encode
 

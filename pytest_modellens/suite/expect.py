@@ -14,7 +14,7 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Expect", "SchemaProblem", "compile_schema", "failures"]
+__all__ = ["Expect", "UnusableSchemaError", "compile_schema", "failures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Expect:
     """The compiled `json_schema`; None compiles it at the first response."""
 
 
-class SchemaProblem(ValueError):
+class UnusableSchemaError(ValueError):
     """A JSON Schema cannot be used; the message says why."""
 
 
@@ -43,7 +43,7 @@ def compile_schema(schema: Any) -> Any:
     """Return a validator for `schema` (a mapping or a boolean), the same one for an equal schema.
 
     Raises:
-        SchemaProblem: not a JSON Schema, or it refers to something that is not in it.
+        UnusableSchemaError: not a JSON Schema, or it refers to something that is not in it.
     """
     return _compiled(json.dumps(schema, sort_keys=True))
 
@@ -58,12 +58,12 @@ def _compiled(source: str) -> Any:
     schema = json.loads(source)
     dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
     if not isinstance(dialect, str):
-        raise SchemaProblem("its $schema is not text")
+        raise UnusableSchemaError("its $schema is not text")
     kind = validators.validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
     except SchemaError as exc:
-        raise SchemaProblem(f"{printable(exc.message, 120)} at {exc.json_path}") from exc
+        raise UnusableSchemaError(f"{printable(exc.message, 120)} at {exc.json_path}") from exc
     # A registry of its own: the default one fetches references over the network.
     registry: Registry[Any] = Registry()
     resolver = registry.resolver_with_root(specification_with(dialect, default=DRAFT202012).create_resource(schema))
@@ -71,12 +71,12 @@ def _compiled(source: str) -> Any:
         try:
             resolver.lookup(reference)
         except Unresolvable as exc:
-            raise SchemaProblem(f"{reference!r:.80} is not in this schema") from exc
+            raise UnusableSchemaError(f"{reference!r:.80} is not in this schema") from exc
     validator = kind(schema, registry=registry)
     try:
         validator.is_valid(None)
     except RecursionError as exc:
-        raise SchemaProblem("it refers to itself without end") from exc
+        raise UnusableSchemaError("it refers to itself without end") from exc
     return validator
 
 

@@ -13,13 +13,13 @@ from pytest_modellens.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FileProblem", "Source", "read_text"]
+__all__ = ["FileError", "Source", "read_text"]
 
 MAX_BYTES = 16 * 1024 * 1024
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
-class FileProblem(ValueError):
+class FileError(ValueError):
     """A file cannot be used as text; the message says why."""
 
     def __init__(self, text: str, line: int = 1) -> None:
@@ -28,29 +28,29 @@ class FileProblem(ValueError):
 
 
 def read_text(path: Path) -> str:
-    """Return the UTF-8 text of a regular file, its line ends as "\\n" and without a byte order mark.
+    """Return the UTF-8 text of a regular file, with Unix line ends and without a byte order mark.
 
     Raises:
-        FileProblem: unreadable, not a file, too large or not UTF-8.
+        FileError: unreadable, not a file, too large or not UTF-8.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise FileProblem("is not a file")
+            raise FileError("is not a file")
         if status.st_size > MAX_BYTES:
-            raise FileProblem(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+            raise FileError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
         data = path.read_bytes()
     except FileNotFoundError as exc:
-        raise FileProblem("does not exist") from exc
+        raise FileError("does not exist") from exc
     except (OSError, ValueError) as exc:
-        if isinstance(exc, FileProblem):
+        if isinstance(exc, FileError):
             raise
-        raise FileProblem(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise FileError(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        raise FileProblem(f"is not UTF-8 (byte 0x{data[exc.start]:02x} on line {line})", line) from exc
+        raise FileError(f"is not UTF-8 (byte 0x{data[exc.start]:02x} on line {line})", line) from exc
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Source:
         """Return the text of the file `name` below the suite's folder.
 
         Raises:
-            FileProblem: outside of the folder, or not readable as text.
+            FileError: outside of the folder, or not readable as text.
         """
         if name not in self._texts:
             self._texts[name] = self._read(name)
@@ -79,26 +79,27 @@ class Source:
 
     def _read(self, name: str) -> str:
         if "\x00" in name:
-            raise FileProblem("is no file name")
+            raise FileError("is no file name")
         root = self.folder.resolve()
         # A drive or a backslash root leads outside on Windows only, but a suite should not mean two things.
         inside = not Path(name).is_absolute() and not PureWindowsPath(name).anchor
         target = (root / name).resolve() if inside else root
         if not inside or not target.is_relative_to(root):
-            raise FileProblem("leads outside of the suite's folder")
+            raise FileError("leads outside of the suite's folder")
         return read_text(target)
 
     def expand(self, value: str) -> str:
         """Return `value` with `${NAME}` and `${NAME:default}` replaced from the environment.
 
         Raises:
-            FileProblem: a variable without default is not set. Never holds a value: it may be a secret.
+            FileError: a variable without default is not set. Never holds a value: it may be a secret.
         """
         missing = [match[1] for match in _VARIABLE.finditer(value) if match[2] is None and match[1] not in self.env]
         if missing:
-            raise FileProblem(
-                f"needs the environment variable {missing[0]}, which is not set (${{{missing[0]}:default}} gives a default)"
+            name = missing[0]
+            raise FileError(
+                f"needs the environment variable {name}, which is not set (${{{name}:default}} gives a default)"
             )
         if "${" in _VARIABLE.sub("", value):
-            raise FileProblem("has a '${' that begins neither ${NAME} nor ${NAME:default}")
+            raise FileError("has a '${' that begins neither ${NAME} nor ${NAME:default}")
         return _VARIABLE.sub(lambda match: self.env.get(match[1], match[2] or ""), value)

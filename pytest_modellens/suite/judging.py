@@ -7,9 +7,9 @@ import warnings
 from typing import Any
 
 from pytest_modellens.suite import nested
-from pytest_modellens.suite.expect import Expect, SchemaProblem, compile_schema
+from pytest_modellens.suite.expect import Expect, UnusableSchemaError, compile_schema
 from pytest_modellens.suite.keys import Key, mapping_schema, parse_keys, table
-from pytest_modellens.suite.kinds import Invalid, Kind, Scope, boolean, integer, shown, text
+from pytest_modellens.suite.kinds import InvalidError, Kind, Scope, boolean, integer, shown, text
 from pytest_modellens.suite.limits import METRICS, STATISTICS, Limit, LimitError, parse_limit
 from pytest_modellens.suite.yamltext import YamlMap, plain
 
@@ -28,7 +28,7 @@ def _regex() -> Kind:
                 warnings.simplefilter("ignore")
                 re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as exc:
-            raise Invalid(f"is not a regular expression: {exc} (got {shown(pattern)})") from exc
+            raise InvalidError(f"is not a regular expression: {exc} (got {shown(pattern)})") from exc
         return pattern
 
     return Kind({**some.schema, "format": "regex"}, parse)
@@ -37,13 +37,13 @@ def _regex() -> Kind:
 def _json_schema() -> Kind:
     def parse(value: Any, scope: Scope) -> Any:
         if not isinstance(value, (YamlMap, bool)):
-            raise Invalid(f"must be a JSON Schema (got {shown(value)})")
+            raise InvalidError(f"must be a JSON Schema (got {shown(value)})")
         nested.check_json(value, scope, getattr(value, "line", 0))
         schema = plain(value)
         try:
             compile_schema(schema)
-        except SchemaProblem as exc:
-            raise Invalid(f"is not a usable JSON Schema: {exc}") from exc
+        except UnusableSchemaError as exc:
+            raise InvalidError(f"is not a usable JSON Schema: {exc}") from exc
         return schema
 
     return Kind({"type": ["object", "boolean"]}, parse)
@@ -52,7 +52,7 @@ def _json_schema() -> Kind:
 def _function() -> Kind:
     def parse(value: Any, _: Scope) -> str:
         if not isinstance(value, str) or not re.fullmatch(_FUNCTION, value, re.ASCII):
-            raise Invalid(f"must be package.module:function (got {shown(value)})")
+            raise InvalidError(f"must be package.module:function (got {shown(value)})")
         return value
 
     return Kind({"type": "string", "pattern": f"^{_FUNCTION}$"}, parse)
@@ -86,7 +86,7 @@ def expect() -> Kind:
         if value is None:
             return Expect()
         if not isinstance(value, YamlMap):
-            raise Invalid(f"must be a mapping such as {{contains: Paris}} (got {shown(value)})")
+            raise InvalidError(f"must be a mapping such as {{contains: Paris}} (got {shown(value)})")
         inner = scope.inside("expect")
         found = parse_keys(value, EXPECT_KEYS, inner)
         if found.get("min_tokens", 0) > found.get("max_tokens", found.get("min_tokens", 0)):
@@ -105,7 +105,7 @@ def limits() -> Kind:
         if value is None:
             return ()
         if not isinstance(value, YamlMap):
-            raise Invalid(f'must be a mapping such as {{ttft_ms.p95: "< 500"}} (got {shown(value)})')
+            raise InvalidError(f'must be a mapping such as {{ttft_ms.p95: "< 500"}} (got {shown(value)})')
         found = []
         for name, bound in value.items():
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.suite.kinds import Invalid, Kind, Scope, suggestion
+from pytest_modellens.suite.kinds import InvalidError, Kind, Scope, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def parse_keys(values: YamlMap, keys: Mapping[str, Key], scope: Scope) -> dict[s
             continue
         try:
             found[key.field or name] = key.kind.parse(value, scope)
-        except Invalid as exc:
+        except InvalidError as exc:
             scope.wrong(values.lines[name], f"{name!r} of {scope.place} {exc}")
     return found
 
@@ -74,6 +74,6 @@ def mapping_schema(keys: Mapping[str, Key], holder: type | None = None) -> dict[
         properties[name] = {**key.kind.schema, "description": key.description}
         default = defaults.get(name, "") if not key.field else ""
         takes_null = "null" in key.kind.schema.get("type", ())
-        if isinstance(default, (bool, int, float, str)) and default != "" or (default is None and takes_null):
+        if takes_null if default is None else isinstance(default, (bool, int, float, str)) and default != "":
             properties[name]["default"] = default
     return {"type": "object", "additionalProperties": False, "properties": properties}

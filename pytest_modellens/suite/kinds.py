@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_modellens.suite.files import Source
 
 __all__ = [
-    "Invalid",
+    "InvalidError",
     "Kind",
     "Scope",
     "boolean",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-class Invalid(ValueError):
+class InvalidError(ValueError):
     """A value does not fit; the text follows the key's name: "must be …"."""
 
 
@@ -64,7 +64,7 @@ class Kind:
 
     schema: Mapping[str, Any]
     parse: Callable[[Any, Scope], Any]
-    """Returns the value as `Case` holds it; raises Invalid, or tells the scope of several problems at once."""
+    """Returns the value as `Case` holds it; raises InvalidError, or tells the scope of several problems at once."""
 
 
 def shown(value: object) -> str:
@@ -93,9 +93,9 @@ def text(*, empty: bool = False) -> Kind:
     def parse(value: Any, _: Scope) -> str:
         if type(value) is not str:
             quote = "; put it in quotes" if isinstance(value, (bool, int, float)) else ""
-            raise Invalid(f"must be text (got {shown(value)}{quote})")
+            raise InvalidError(f"must be text (got {shown(value)}{quote})")
         if not empty and not value.strip():
-            raise Invalid("must not be empty")
+            raise InvalidError("must not be empty")
         return value
 
     return Kind(schema, parse)
@@ -106,7 +106,7 @@ def boolean() -> Kind:
 
     def parse(value: Any, _: Scope) -> bool:
         if type(value) is not bool:
-            raise Invalid(f"must be true or false (got {shown(value)})")
+            raise InvalidError(f"must be true or false (got {shown(value)})")
         return value
 
     return Kind({"type": "boolean"}, parse)
@@ -117,7 +117,7 @@ def integer(low: int, high: int) -> Kind:
 
     def parse(value: Any, _: Scope) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise Invalid(f"must be a whole number from {low} to {high} (got {shown(value)})")
+            raise InvalidError(f"must be a whole number from {low} to {high} (got {shown(value)})")
         return value
 
     return Kind({"type": "integer", "minimum": low, "maximum": high}, parse)
@@ -129,7 +129,7 @@ def number(low: float, high: float, *, above: bool = False) -> Kind:
 
     def parse(value: Any, _: Scope) -> float:
         if type(value) not in (int, float) or not low <= value <= high or (above and value == low):
-            raise Invalid(f"must be a number {first} {high:g} (got {shown(value)})")
+            raise InvalidError(f"must be a number {first} {high:g} (got {shown(value)})")
         return float(value)
 
     return Kind({"type": "number", "exclusiveMinimum" if above else "minimum": low, "maximum": high}, parse)
@@ -140,7 +140,7 @@ def choice(*known: str) -> Kind:
 
     def parse(value: Any, _: Scope) -> str:
         if value not in known:
-            raise Invalid(f"must be {', '.join(known[:-1])} or {known[-1]} (got {shown(value)})")
+            raise InvalidError(f"must be {', '.join(known[:-1])} or {known[-1]} (got {shown(value)})")
         return str(value)
 
     return Kind({"enum": list(known)}, parse)
@@ -156,13 +156,13 @@ def duration() -> Kind:
 
     def parse(value: Any, _: Scope) -> float:
         if type(value) in (int, float) and math.isfinite(value) and value > 0:
-            raise Invalid(f"must have a unit: write {value:g}s for seconds (got {value:g}; units are ms, s, m, h)")
+            raise InvalidError(f"must have a unit: write {value:g}s for seconds (got {value:g}; units are ms, s, m, h)")
         match = re.fullmatch(_DURATION, value, re.ASCII) if isinstance(value, str) else None
         if match is None:
-            raise Invalid(f"must be a duration such as 60s, 250ms, 2m or 1h (got {shown(value)})")
+            raise InvalidError(f"must be a duration such as 60s, 250ms, 2m or 1h (got {shown(value)})")
         seconds = float(match[1]) * _UNITS[match[2]]
         if not 0.001 <= seconds <= _LONGEST_S:
-            raise Invalid(f"must be from 1ms to 24h (got {shown(value)})")
+            raise InvalidError(f"must be from 1ms to 24h (got {shown(value)})")
         return seconds
 
     return Kind({"type": "string", "pattern": f"^{_DURATION}$"}, parse)
@@ -174,9 +174,4 @@ def nullable(kind: Kind) -> Kind:
     def parse(value: Any, scope: Scope) -> Any:
         return None if value is None else kind.parse(value, scope)
 
-    schema = dict(kind.schema)
-    if "enum" in schema:
-        schema["enum"] = [*schema["enum"], None]
-    else:
-        schema["type"] = [schema["type"], "null"]
-    return Kind(schema, parse)
+    return Kind({**kind.schema, "type": [kind.schema["type"], "null"]}, parse)

@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import Problem, SuiteError
-from pytest_modellens.suite.files import FileProblem, Source, read_text
+from pytest_modellens.suite.files import FileError, Source, read_text
 from pytest_modellens.suite.keys import parse_keys, unknown
 from pytest_modellens.suite.kinds import Scope, shown
 from pytest_modellens.suite.limits import METRICS, Limit
 from pytest_modellens.suite.schema import CASE_KEYS, DEFAULTS_KEYS, PROMPT_SOURCES, Case, Suite, suite_hash
-from pytest_modellens.suite.yamltext import YamlList, YamlMap, YamlStop, parse_yaml
+from pytest_modellens.suite.yamltext import YamlList, YamlMap, YamlTextError, parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ def load_suite(path: Path, *, shown_as: str | None = None, env: Mapping[str, str
     source = Source(str(path) if shown_as is None else shown_as, path.parent, env)
     try:
         document = parse_yaml(read_text(path), source.report)
-    except (FileProblem, YamlStop) as exc:
+    except (FileError, YamlTextError) as exc:
         raise SuiteError([*source.problems, Problem(source.shown_as, exc.line, str(exc))]) from exc
     suite = _Reader(source).suite(path, document)
     if source.problems or suite is None:

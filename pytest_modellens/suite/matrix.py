@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_modellens.suite.keys import Key, unknown
-from pytest_modellens.suite.kinds import Invalid, Kind, Scope, shown
+from pytest_modellens.suite.kinds import InvalidError, Kind, Scope, shown
 from pytest_modellens.suite.yamltext import YamlList, YamlMap
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def matrix(keys: Mapping[str, Key]) -> Kind:
         if value is None:
             return found
         if not isinstance(value, YamlMap):
-            raise Invalid(f"must be a mapping such as {{temperature: [0.0, 0.7]}} (got {shown(value)})")
+            raise InvalidError(f"must be a mapping such as {{temperature: [0.0, 0.7]}} (got {shown(value)})")
         cells = 1
         for name, items in value.items():
             line = value.lines[name]
@@ -78,8 +78,8 @@ def _axis(key: Key, items: Any, line: int, scope: Scope) -> tuple[Any, ...]:
         try:
             value = key.kind.parse(item, scope)
             if value in found:
-                raise Invalid(f"must not have a value twice (got {shown(item)})")
+                raise InvalidError(f"must not have a value twice (got {shown(item)})")
             found[value] = None
-        except Invalid as exc:
+        except InvalidError as exc:
             scope.wrong(at, f"{key.name!r} in the matrix of {scope.place} {exc}")
     return tuple(found)

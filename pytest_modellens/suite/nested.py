@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import ConfigError
-from pytest_modellens.suite.files import FileProblem
-from pytest_modellens.suite.kinds import Invalid, Kind, Scope, shown, text
+from pytest_modellens.suite.files import FileError
+from pytest_modellens.suite.kinds import InvalidError, Kind, Scope, shown, text
 from pytest_modellens.suite.yamltext import YamlList, YamlMap, plain
 from pytest_modellens.urls import normalize_base_url
 
@@ -29,7 +29,7 @@ _FRAMING = ("connection", "content-length", "transfer-encoding")
 
 def _mapping(value: Any) -> YamlMap:
     if not isinstance(value, YamlMap):
-        raise Invalid(f"must be a mapping (got {shown(value)})")
+        raise InvalidError(f"must be a mapping (got {shown(value)})")
     return value
 
 
@@ -39,7 +39,7 @@ def texts() -> Kind:
     def parse(value: Any, scope: Scope) -> tuple[str, ...]:
         items = value if isinstance(value, YamlList) else [value]
         if not items:
-            raise Invalid("must be text or a list of texts (got an empty list)")
+            raise InvalidError("must be text or a list of texts (got an empty list)")
         return tuple(_TEXT.parse(item, scope) for item in items)
 
     return Kind({"anyOf": [_TEXT.schema, {"type": "array", "items": _TEXT.schema, "minItems": 1}]}, parse)
@@ -50,7 +50,7 @@ def marks() -> Kind:
 
     def parse(value: Any, scope: Scope) -> tuple[str, ...]:
         if not isinstance(value, YamlList):
-            raise Invalid(f"must be a list of marks such as [smoke] (got {shown(value)})")
+            raise InvalidError(f"must be a list of marks such as [smoke] (got {shown(value)})")
         for line, mark in zip(value.lines, value, strict=True):
             if not isinstance(mark, str) or not _MARK.fullmatch(mark):
                 scope.wrong(line, f"'marks' of {scope.place} must hold names of marks (got {shown(mark)})")
@@ -66,9 +66,8 @@ def messages() -> Kind:
 
     def parse(value: Any, scope: Scope) -> tuple[Message, ...]:
         if not isinstance(value, YamlList) or not value:
-            raise Invalid(
-                f"must be a list of messages {{role: user, content: …}} (got {shown(value) if value else 'an empty list'})"
-            )
+            seen = "an empty list" if value == [] else shown(value)
+            raise InvalidError(f"must be a list of messages {{role: user, content: …}} (got {seen})")
         for line, message in zip(value.lines, value, strict=True):
             problem = _message_problem(message)
             if problem:
@@ -143,8 +142,8 @@ def headers() -> Kind:
             try:
                 found[name] = _header(name, content, scope)
                 if name.lower() in {other.lower() for other in found if other != name}:
-                    raise Invalid("is written twice (case does not matter)")
-            except (Invalid, FileProblem) as exc:
+                    raise InvalidError("is written twice (case does not matter)")
+            except (InvalidError, FileError) as exc:
                 scope.wrong(written.lines[name], f"header {name!r:.80} of {scope.place} {exc}")
         return found
 
@@ -155,14 +154,14 @@ def headers() -> Kind:
 
 def _header(name: str, content: Any, scope: Scope) -> str:
     if not _HEADER_NAME.fullmatch(name):
-        raise Invalid("is not a header name")
+        raise InvalidError("is not a header name")
     if name.lower() in _FRAMING:
-        raise Invalid("is set by the client")
+        raise InvalidError("is set by the client")
     if not isinstance(content, str):
-        raise Invalid("must be text (put it in quotes)")
+        raise InvalidError("must be text (put it in quotes)")
     expanded = scope.source.expand(content)
     if not _HEADER_VALUE.fullmatch(expanded):
-        raise Invalid("holds characters that a header cannot carry")
+        raise InvalidError("holds characters that a header cannot carry")
     return expanded
 
 
@@ -173,11 +172,11 @@ def base_url() -> Kind:
         written = _TEXT.parse(value, scope)
         try:
             return normalize_base_url(scope.source.expand(written))
-        except FileProblem as exc:
-            raise Invalid(str(exc)) from exc
+        except FileError as exc:
+            raise InvalidError(str(exc)) from exc
         except (ConfigError, ValueError):
             # Without its cause, whose text holds the URL.
-            raise Invalid("must be an http:// or https:// URL with a host and without query or fragment") from None
+            raise InvalidError("must be an http:// or https:// URL with a host and without query or fragment") from None
 
     return Kind(_TEXT.schema, parse)
 
@@ -189,10 +188,10 @@ def prompt_file() -> Kind:
         name = _TEXT.parse(value, scope)
         try:
             content = scope.source.text_of(name)
-        except FileProblem as exc:
-            raise Invalid(f"{name!r:.80} {exc}") from exc
+        except FileError as exc:
+            raise InvalidError(f"{name!r:.80} {exc}") from exc
         if not content.strip():
-            raise Invalid(f"{name!r:.80} is empty")
+            raise InvalidError(f"{name!r:.80} is empty")
         return content
 
     return Kind(_TEXT.schema, parse)

@@ -13,7 +13,7 @@ from pytest_modellens.suite.case import Case, Cell, Suite, case_hash, suite_hash
 from pytest_modellens.suite.expect import Expect
 from pytest_modellens.suite.keys import Key, mapping_schema, table
 from pytest_modellens.suite.kinds import (
-    Invalid,
+    InvalidError,
     Kind,
     Scope,
     boolean,
@@ -54,11 +54,11 @@ def _name() -> Kind:
     def parse(value: Any, scope: Scope) -> str:
         name: str = some.parse(value, scope)
         if not _NAME.fullmatch(name):
-            raise Invalid(
+            raise InvalidError(
                 f"must be kebab-case such as short-answer-2: a-z, 0-9, with single - or . between (got {shown(name)})"
             )
         if name == "pytestmark":
-            raise Invalid("must not be 'pytestmark', which pytest keeps for itself")
+            raise InvalidError("must not be 'pytestmark', which pytest keeps for itself")
         return name
 
     return Kind({"type": "string", "pattern": f"^{_NAME.pattern}$", "not": {"const": "pytestmark"}}, parse)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
     import yaml
 
-__all__ = ["YamlList", "YamlMap", "YamlStop", "parse_yaml", "plain"]
+__all__ = ["YamlList", "YamlMap", "YamlTextError", "parse_yaml", "plain"]
 
 MAX_DEPTH = 60
+MAX_NUMBER_LENGTH = 60
 MAX_NODES = 1_000_000
 """Values after the expansion of aliases; a suite of 10,000 cases has about 150,000."""
 MAX_CHARACTERS = 64 * 1024 * 1024
@@ -52,7 +53,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-class YamlStop(Exception):
+class YamlTextError(Exception):
     """The text cannot be read further; says where and why."""
 
     def __init__(self, line: int, text: str) -> None:
@@ -64,14 +65,14 @@ def parse_yaml(text: str, report: Callable[[int, str], None]) -> Any:
     """Return what the YAML `text` holds (None when it holds nothing), telling `report` what is wrong but readable.
 
     Raises:
-        YamlStop: not YAML, or more than the bounds allow.
+        YamlTextError: not YAML, or more than the bounds allow.
     """
     import yaml
 
     bad = _UNPRINTABLE.search(text)
     if bad is not None:
         line = text.count("\n", 0, bad.start()) + 1
-        raise YamlStop(
+        raise YamlTextError(
             line, f"holds the control character U+{ord(bad.group()):04X} (in double quotes, write it escaped)"
         )
     # Events of libyaml and a composer of our own: four times as fast as yaml.load, with lines and bounds.
@@ -80,7 +81,7 @@ def parse_yaml(text: str, report: Callable[[int, str], None]) -> Any:
         return _Composer(loader, report).document()
     except yaml.MarkedYAMLError as exc:
         line, column = (exc.problem_mark.line, exc.problem_mark.column) if exc.problem_mark else (0, 0)
-        raise YamlStop(line + 1, _syntax(exc, text, line, column)) from exc
+        raise YamlTextError(line + 1, _syntax(exc, text, line, column)) from exc
     finally:
         loader.dispose()
 
@@ -101,6 +102,8 @@ def _scalar(text: str) -> Any:
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], ())
     for tag, pattern in resolvers:
         if tag in _RESOLVED_TAGS and pattern.match(text):
+            if len(text) > MAX_NUMBER_LENGTH:
+                raise ValueError("too long to be meant as a number")
             return yaml.constructor.SafeConstructor().construct_object(yaml.ScalarNode(tag, text))
     return text
 
@@ -129,7 +132,7 @@ class _Composer:
         self._next()  # the document's end
         rest = self._next()
         if not isinstance(rest, events.StreamEndEvent):
-            raise YamlStop(rest.start_mark.line + 1, "a second document begins (a suite is one; remove the '---')")
+            raise YamlTextError(rest.start_mark.line + 1, "a second document begins (a suite is one; remove the '---')")
         return value
 
     def _value(self, event: Any) -> Any:
@@ -151,15 +154,17 @@ class _Composer:
         self._nodes += nodes
         self._characters += characters
         if self._nodes > MAX_NODES or self._characters > MAX_CHARACTERS:
-            raise YamlStop(event.start_mark.line + 1, f"too large: with its aliases expanded, the suite has more than {MAX_NODES:,} "
-                           f"values or {MAX_CHARACTERS:,} characters")  # fmt: skip
+            bounds = f"{MAX_NODES:,} values or {MAX_CHARACTERS:,} characters"
+            raise YamlTextError(
+                event.start_mark.line + 1, f"too large: with its aliases expanded, the suite has more than {bounds}"
+            )
 
     def _alias(self, event: Any) -> Any:
         line = event.start_mark.line + 1
         if event.anchor in self._open:
-            raise YamlStop(line, f"alias '*{event.anchor}' stands inside of its own anchor")
+            raise YamlTextError(line, f"alias '*{event.anchor}' stands inside of its own anchor")
         if event.anchor not in self._anchors:
-            raise YamlStop(line, f"alias '*{event.anchor}' has no anchor '&{event.anchor}' above it")
+            raise YamlTextError(line, f"alias '*{event.anchor}' has no anchor '&{event.anchor}' above it")
         value, nodes, characters = self._anchors[event.anchor]
         self._grow(event, nodes, characters)
         return value
@@ -173,7 +178,7 @@ class _Composer:
             self._wrong_tag(event)
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise YamlStop(event.start_mark.line + 1, f"nested more than {MAX_DEPTH} deep")
+            raise YamlTextError(event.start_mark.line + 1, f"nested more than {MAX_DEPTH} deep")
         value = self._mapping(event) if kind is events.MappingStartEvent else self._sequence(event)
         self._depth -= 1
         return value
@@ -224,7 +229,7 @@ class _Composer:
     def _key(self, event: Any, line: int) -> str:
         # Keys are text as written: YAML would make a boolean of `on:` and a number of `1:`.
         if type(event) is not self._events.ScalarEvent:
-            raise YamlStop(line, "a key must be plain text")
+            raise YamlTextError(line, "a key must be plain text")
         self._grow(event, 1, len(event.value))
         key: str = event.value
         return key

@@ -35,7 +35,7 @@ def test_cells_are_all_combinations_with_values_applied(load: Load) -> None:
 def test_every_scalar_key_can_be_swept(load: Load, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one")
     (tmp_path / "q.txt").write_text("two")
-    axes = {
+    axes: dict[str, list[Any]] = {
         "prompt": ["x", "y"],
         "prompt_file": ["p.txt", "q.txt"],
         "system_prompt": [None, "s"],

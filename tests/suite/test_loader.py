@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_modellens.errors import SuiteError
+from pytest_modellens.errors import Problem, SuiteError
 from pytest_modellens.suite.limits import Limit
 from pytest_modellens.suite.loader import load_suite
 from pytest_modellens.suite.schema import Case, Expect
@@ -56,7 +56,7 @@ cases:
       finish_reason: stop
       python: a.b:c
 
-  - {name: short, messages: [{role: user, content: hi}]}
+  - {name: short, messages: [{role: user, content: hi}], matrix: null, expect: null}
 """
 
 
@@ -168,16 +168,19 @@ def test_load_suite_raises_only_suite_errors_whatever_the_text(tmp_path: Path) -
             at = random_.randrange(len(text))
             text[at] = random_.choice("\t\n :-[]{}&*!|>'\"%@`#,?09ax~<é\\\x00")
         path.write_text("".join(text), encoding="utf-8")
+        found: tuple[Problem, ...] = ()
         try:
             load_suite(path, env={})
         except SuiteError as exc:
-            assert all(problem.line >= 1 and str(problem).isprintable() for problem in exc.problems), str(exc)
+            found = exc.problems
+        assert all(problem.line >= 1 and str(problem).isprintable() for problem in found), found
 
 
-def test_number_that_is_none_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "1:" * 40 + "1"])
+def test_number_of_very_many_digits_is_an_error(tmp_path: Path, number: str) -> None:
     path = tmp_path / "s.yaml"
-    path.write_text(f"cases:\n- name: a\n  prompt: x\n  seed: {'9' * 5000}\n")
-    with pytest.raises(SuiteError, match=r"^s\.yaml:4: '9+ is no number \(put it in quotes if it is text\)"):
+    path.write_text(f"cases:\n- name: a\n  prompt: x\n  seed: {number}\n")
+    with pytest.raises(SuiteError, match=r"^s\.yaml:4: '[0-9xf:]+ is no number \(put it in quotes if it is text\)"):
         load_suite(path, shown_as="s.yaml", env={})
 
 

@@ -1,5 +1,7 @@
 """Every bad input has its message, and its line."""
 
+# ruff: noqa: E501 - a message stands on the line of what causes it
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,9 @@
 """What a suite takes from files and from the environment."""
 
+# ruff: noqa: E501 - a message stands on the line of what causes it
+
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,8 @@ from pytest_modellens.suite import files
 from pytest_modellens.suite.loader import load_suite
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.suite.conftest import Load, Problems
 
 SECRET = "sk-very-secret"
