@@ -57,6 +57,8 @@ class CellSummary:
     """Successful requests that must not be averaged in."""
     n_averaged: int
     """Requests that the distributions are over: successful and not invalid."""
+    n_cached: int
+    """Averaged requests that had prompt tokens from the server's cache: their time to first token leaves work out."""
     errors_by_class: Mapping[str, int]
     ttft_ms: Distribution
     total_time_ms: Distribution
@@ -118,6 +120,7 @@ def _summarise(key: CellKey, records: Sequence[Mapping[str, Any]]) -> CellSummar
         n_expect_failed=sum(bool(record["ok"] and record.get("expect_failures")) for record in records),
         n_invalid=n_ok - len(averaged),
         n_averaged=len(averaged),
+        n_cached=sum(bool(record.get("cached_tokens")) for record in averaged),
         errors_by_class=dict(Counter(record.get("error_class") or "other" for record in records if not record["ok"])),
         ttft_ms=_distribution(averaged, "ttft_ms"),
         total_time_ms=_distribution(averaged, "total_time_ms"),
