@@ -155,6 +155,8 @@ SUMMARY_COLUMNS = (
     Column("n_errors", "", "of these, failed", "ok"),
     Column("n_expect_failed", "", "successful, with an answer that the case does not expect", "expect_failures"),
     Column("n_invalid", "", "successful, and not averaged in", "invalid"),
+    Column("n_warmup_failed", "", "warm-up requests that failed", "ok"),
+    Column("n_cached", "", "averaged, with prompt tokens from the server's cache", "cached_tokens"),
     *(Column(f"errors_{name}", "", f"failures of class {name}", "error_class") for name in (*ERROR_CLASSES, "other")),
     *(column for metric in METRICS for column in _statistics(metric)),
     Column("tokens_per_second_mode", "", "generation, end_to_end or mixed", "tokens_per_second_mode"),

@@ -44,7 +44,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class CellSummary:
-    """One cell: (suite, case, params, provider, model). Warm-up requests are in none of the numbers."""
+    """One cell: (suite, case, params, provider, model). Warm-up requests are in none of the numbers but their own."""
 
     key: CellKey
     params: Mapping[str, Any]
@@ -57,6 +57,8 @@ class CellSummary:
     """Successful requests that must not be averaged in."""
     n_averaged: int
     """Requests that the distributions are over: successful and not invalid."""
+    n_warmup_failed: int
+    """Warm-up requests that failed; a cell whose warm-up fails may have no measured request at all."""
     n_cached: int
     """Averaged requests that had prompt tokens from the server's cache: their time to first token leaves work out."""
     errors_by_class: Mapping[str, int]
@@ -98,15 +100,16 @@ def is_averaged(record: Mapping[str, Any]) -> bool:
 
 
 def summarise(records: Iterable[Mapping[str, Any]]) -> list[CellSummary]:
-    """Return a summary of every cell that has a measured request, in the order of first appearance."""
+    """Return a summary of every cell that has a measured request or a failed one, in the order of first appearance."""
     cells: dict[CellKey, list[Mapping[str, Any]]] = {}
     for record in records:
-        if record.get("phase") != "warmup":
+        if record.get("phase") != "warmup" or not record["ok"]:
             cells.setdefault(cell_key(record), []).append(record)
     return [_summarise(key, cell) for key, cell in cells.items()]
 
 
-def _summarise(key: CellKey, records: Sequence[Mapping[str, Any]]) -> CellSummary:
+def _summarise(key: CellKey, cell: Sequence[Mapping[str, Any]]) -> CellSummary:
+    records = [record for record in cell if record.get("phase") != "warmup"]
     n_ok = sum(bool(record["ok"]) for record in records)
     averaged = [record for record in records if is_averaged(record)]
     counted = [record for record in averaged if record.get("completion_tokens") is not None]
@@ -114,12 +117,13 @@ def _summarise(key: CellKey, records: Sequence[Mapping[str, Any]]) -> CellSummar
     modes = {record["tokens_per_second_mode"] for record in averaged if record.get("tokens_per_second_mode")}
     return CellSummary(
         key=key,
-        params=records[0]["params"],
+        params=cell[0]["params"],
         n=len(records),
         n_ok=n_ok,
         n_expect_failed=sum(bool(record["ok"] and record.get("expect_failures")) for record in records),
         n_invalid=n_ok - len(averaged),
         n_averaged=len(averaged),
+        n_warmup_failed=len(cell) - len(records),
         n_cached=sum(bool(record.get("cached_tokens")) for record in averaged),
         errors_by_class=dict(Counter(record.get("error_class") or "other" for record in records if not record["ok"])),
         ttft_ms=_distribution(averaged, "ttft_ms"),

@@ -15,6 +15,7 @@ __all__ = ["Line", "tables"]
 
 MIN_WIDTH = 80
 MAX_WIDTH = 120
+PROVIDER_WIDTH = 14
 _NOTES = {
     "✗": "✗ did not pass",
     "!": "! some requests are not valid measurements and are left out",
@@ -57,7 +58,7 @@ def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = ()
         groups.setdefault((summary.key.suite, summary.key.model), []).append(summary)
     lines: list[Line] = []
     for (suite, model), cells in groups.items():
-        lines += _table(f"{suite} · {printable(model or 'no model')}", cells, failed, width)
+        lines += _table(printable(f"{suite} · {model or 'no model'}"), cells, failed, width)
     return lines
 
 
@@ -68,8 +69,7 @@ def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey]
     # The case's name gives way: everything else is short.
     widths[0] = max(12, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
     lines = [Line(title[:room], "bold"), Line(_aligned(_HEADER, widths))]
-    for row in rows:
-        lines.append(Line(_aligned(row, widths), "red" if "✗" in row.marks else ""))
+    lines += [Line(_aligned(row, widths), "red" if "✗" in row.marks else "") for row in rows]
     return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells)), Line("")]
 
 
@@ -87,14 +87,15 @@ def _clipped(text: str, width: int) -> str:
 
 
 def _row(cell: CellSummary, failed: bool) -> _Row:
-    params = ",".join(f"{key}={printable(str(value), limit=20)}" for key, value in cell.params.items())
+    params = ",".join(f"{printable(key)}={printable(str(value), limit=20)}" for key, value in cell.params.items())
+    case = printable(cell.key.case)
     marks = "✗" if failed else "✓"
     marks += "!" if cell.n_invalid else ""
     marks += "~" if cell.tokens_estimated else ""
     marks += "e" if cell.tokens_per_second_mode == "end_to_end" else ""
     return _Row(
-        case=f"{cell.key.case}[{params}]" if params else cell.key.case,
-        provider=cell.key.provider,
+        case=f"{case}[{params}]" if params else case,
+        provider=_clipped(printable(cell.key.provider), PROVIDER_WIDTH),
         n=str(cell.n_averaged),
         ttft=f"{short(cell.ttft_ms.p50)}/{short(cell.ttft_ms.p95)}" if cell.ttft_ms.n else "–",
         tpot=short(cell.tpot_ms.p50),

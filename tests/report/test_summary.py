@@ -89,6 +89,16 @@ def test_cell_with_warmup_only_is_not_summarised() -> None:
     assert summarise([record(phase="warmup")]) == []
 
 
+def test_cell_whose_warmup_failed_is_summarised_without_numbers() -> None:
+    (cell,) = summarise([record(phase="warmup", ok=False)])
+    assert (cell.n, cell.n_errors, cell.n_warmup_failed, cell.ttft_ms.n) == (0, 0, 1, 0)
+
+
+def test_requests_with_cached_prompts_are_counted() -> None:
+    (cell,) = summarise([record(cached_tokens=5), record(cached_tokens=0), record(cached_tokens=None)])
+    assert cell.n_cached == 1
+
+
 def test_cell_with_failures_only_has_no_numbers() -> None:
     (cell,) = summarise([failure()])
     nothing = Distribution(0, None, None, None, None, None, None)
