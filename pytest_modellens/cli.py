@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +24,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no "✓" still gets its table
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()
+        return status
     except ModelLensError as exc:
         print(f"modellens: {exc}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # `modellens list | head`: nobody reads any more, which is no failure.
-        sys.stderr.close()
+        # `modellens list | head`: nobody reads any more, which is no failure. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130

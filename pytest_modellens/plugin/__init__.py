@@ -11,7 +11,7 @@ import pytest
 from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
 from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider
 from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
-from pytest_modellens.plugin.stash import EVIDENCE, RECORDER, RUN_FOLDER
+from pytest_modellens.plugin.stash import EVIDENCE, RECORDER, RUN_FOLDER, Evidence, new_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,8 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN_FOLDER] = config.workerinput.get("modellens_run_folder")
         return
     if settings.providers and not config.option.collectonly:
+        from pytest_modellens.plugin.progress import keep_terminal
         from pytest_modellens.plugin.recorder import Recorder
 
+        keep_terminal(config)
         config.stash[RECORDER] = Recorder(config, settings)
         config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
 
@@ -50,8 +52,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     settings = config.stash[SETTINGS]
     if not settings.providers:
         return None
-    names = (f"{spec.label}={spec.base_url}" if spec.base_url else spec.label for spec in settings.providers)
-    return f"modellens: {', '.join(names)}"
+    from pytest_modellens.redaction import redact_url
+
+    shown = [spec.label + (f"={redact_url(spec.base_url)}" if spec.base_url else "") for spec in settings.providers]
+    return f"modellens: {', '.join(shown)}"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteModule | None:
@@ -77,18 +81,26 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         return (yield)
     except (KeyboardInterrupt, pytest.exit.Exception):
         # No report is made of an interrupted item; what it had measured is kept all the same.
-        recorder = item.config.stash.get(RECORDER, None)
-        if recorder is not None and EVIDENCE in item.stash:
-            recorder.keep(item.stash[EVIDENCE])
+        recorder, evidence = item.config.stash.get(RECORDER, None), _take(item)
+        if recorder is not None and evidence is not None:
+            recorder.keep_unreported(evidence)
         raise
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if call.when == "call" and EVIDENCE in item.stash:
+    evidence = _take(item)
+    if evidence is not None:
         # Plain JSON types: xdist carries the report's attributes from the worker to the controller.
-        report.modellens = item.stash[EVIDENCE]  # type: ignore[attr-defined]
+        report.modellens = evidence  # type: ignore[attr-defined]
     return report
+
+
+def _take(item: pytest.Item) -> Evidence | None:
+    """Return what `item` has measured since the last call; None without any."""
+    evidence = item.stash.get(EVIDENCE, None)
+    if evidence is None or not evidence["records"]:
+        return None
+    item.stash[EVIDENCE] = new_evidence()
+    return evidence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SuiteModule", "parametrize", "suite_module"]
 
-_LOOKS_LIKE_A_SUITE = re.compile(rb"^cases\s*:", re.MULTILINE)
+_LOOKS_LIKE_A_SUITE = (re.compile(rb"^cases\s*:", re.MULTILINE), re.compile(rb"\b(prompt|prompt_file|messages)\s*:"))
 
 
 def suite_module(file_path: Path, parent: pytest.Collector) -> SuiteModule | None:
@@ -38,9 +38,10 @@ def suite_module(file_path: Path, parent: pytest.Collector) -> SuiteModule | Non
 
 def _looks_like_a_suite(path: Path) -> bool:
     try:
-        return _LOOKS_LIKE_A_SUITE.search(path.read_bytes()) is not None
+        text = path.read_bytes()
     except OSError:
         return False
+    return all(pattern.search(text) for pattern in _LOOKS_LIKE_A_SUITE)
 
 
 class SuiteModule(pytest.Module):
@@ -83,34 +84,46 @@ class SuiteModule(pytest.Module):
         for mark in case.marks:
             try:
                 decorator: Any = getattr(pytest.mark, mark)
-            except pytest.fail.Exception as exc:
-                raise self.CollectError(f"{self.shown_path}:{case.line}: marks: {exc.msg}") from None
+            # Under --strict-markers, under -W error, and for a name that begins with "_".
+            except (pytest.fail.Exception, pytest.PytestUnknownMarkWarning, AttributeError) as exc:
+                raise self.CollectError(f"{self.shown_path}:{case.line}: marks: {exc}") from None
             decorator(test)
         return test
 
 
-def measure_with_benchmark(benchmark: Any, provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:
+# The bodies of all cases. pytest reads the names of their arguments: `provider` is there to be parametrized.
+def measure_with_benchmark(benchmark: Any, provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # noqa: ARG001
     modellens.run_cell(cell, benchmark=benchmark)
 
 
-def measure(provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:
+def measure(provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # noqa: ARG001
     modellens.run_cell(cell)
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give a test its providers and its cells."""
     settings = metafunc.config.stash[SETTINGS]
-    if "provider" in metafunc.fixturenames and settings.providers:
+    # No scope is given: a project's own `provider` fixture, whatever its scope, may stand in for ours.
+    if "provider" in metafunc.fixturenames and settings.providers and not _is_parametrized(metafunc, "provider"):
         labels = [spec.label for spec in settings.providers]
-        metafunc.parametrize("provider", settings.providers, ids=labels, indirect=True, scope="session")
+        metafunc.parametrize("provider", settings.providers, ids=labels, indirect=True)
     elif isinstance(metafunc.definition.parent, SuiteModule):
-        metafunc.parametrize("provider", [NO_PROVIDER], ids=["no-provider"], indirect=True, scope="session")
+        metafunc.parametrize("provider", [NO_PROVIDER], ids=["no-provider"], indirect=True)
     cells = _cells(metafunc)
     if cells is not None:
         metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
 
 
 NO_PROVIDER = ProviderSpec("no-provider", "", None)
+
+
+def _is_parametrized(metafunc: pytest.Metafunc, name: str) -> bool:
+    """Return whether the test itself gives values of the argument `name`."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        if name in (re.split(r"[,\s]+", names) if isinstance(names, str) else names):
+            return True
+    return False
 
 
 def _cells(metafunc: pytest.Metafunc) -> list[Cell] | None:

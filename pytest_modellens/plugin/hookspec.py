@@ -18,7 +18,7 @@ def pytest_modellens_environment(config: pytest.Config) -> dict[str, Any]:
         def pytest_modellens_environment(config):
             return {"rack": "b12", "driver": "580.65"}
     """
-    raise AssertionError("a specification, never called")
+    raise NotImplementedError("a specification, never called")
 
 
 def pytest_modellens_update_record(config: pytest.Config, record: dict[str, Any]) -> None:

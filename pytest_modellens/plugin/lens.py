@@ -13,8 +13,8 @@ from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.progress import Progress
-from pytest_modellens.plugin.serving import GUESSED_MODEL, describe, local_port, with_base_url
-from pytest_modellens.plugin.stash import EVIDENCE, Evidence
+from pytest_modellens.plugin.serving import GUESSED_MODEL, describe, local_port, model_of, with_base_url
+from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Lens"]
 
 SCALARS = ("ttft_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
-_DESCRIBED: pytest.StashKey[dict[int, dict[str, Any]]] = pytest.StashKey()
+_DESCRIBED: pytest.StashKey[dict[str, dict[str, Any]]] = pytest.StashKey()
 
 
-class _RoundFailed(Exception):
+class _RoundError(Exception):
     """Ends pytest-benchmark's loop, so that a failed request is in none of its statistics."""
 
 
@@ -43,8 +43,8 @@ class Lens:
         self._request = request
         self._config = request.config
         self._settings = request.config.stash[SETTINGS]
-        self._evidence: Evidence = {"records": [], "hardware": [], "suites": {}, "servers": {}}
-        request.node.stash[EVIDENCE] = self._evidence
+        self._sent = 0
+        request.node.stash[EVIDENCE] = new_evidence()
 
     @property
     def provider(self) -> ProviderAdapter:
@@ -67,9 +67,8 @@ class Lens:
         provider = self.provider
         with endpoint_lock(provider):
             reply = measure(provider, request)
-        records = self._evidence["records"]
-        record = record_of(reply, request, origin=self._origin(request), round=len(records))
-        self.record(record)
+        self.record(record_of(reply, request, origin=self._origin(request), round=self._sent))
+        self._sent += 1
         if reply.error is not None:
             raise reply.error
         if reply.adapter_result is not None:
@@ -107,13 +106,18 @@ class Lens:
             pytest.fail("\n".join(f"{self._where(cell)}: {sentence}" for sentence in found), pytrace=False)
         return run.records
 
+    @property
+    def _evidence(self) -> Evidence:
+        evidence: Evidence = self._request.node.stash[EVIDENCE]
+        return evidence
+
     def _measure(self, provider: ProviderAdapter, cell: Cell, benchmark: Any) -> CellRun:
         with Progress(self._config, "waiting for other measurements of this server") as progress:
             run = CellRun(
                 provider,
                 cell,
                 suite=self._suite(),
-                model=self.model,
+                model=self.model if provider is self.provider else model_of(provider, self._settings),
                 label=self._label(),
                 worker=self._worker(),
                 on_record=lambda run: progress.say(_progress(run)),
@@ -122,7 +126,7 @@ class Lens:
                 progress.say(_progress(run))
                 with HardwareSampler(port=local_port(provider)) as sampler:
                     try:
-                        if benchmark is not None and cell.case.concurrency == 1:
+                        if benchmark is not None:
                             self._benchmarked(run, benchmark)
                         run.run()
                     finally:
@@ -131,16 +135,21 @@ class Lens:
         return run
 
     def _benchmarked(self, run: CellRun, benchmark: Any) -> None:
-        benchmark.params = {"provider": run.provider.name, **run.cell.params}
+        benchmark.params = {"provider": self._label(), **run.cell.params}
+        if run.cell.case.concurrency > 1:
+            # The time of one request among others is not what its table shows; unused, the fixture would warn.
+            benchmark.disabled = True
+            benchmark.pedantic(run.run)
+            return
 
         def one_round() -> None:
-            if run.is_over or not run.send().ok:
-                raise _RoundFailed
+            if not run.is_over and not run.send().ok:
+                raise _RoundError
 
         try:
             # Never `benchmark(one_round)`: its calibration would send dozens of requests.
             benchmark.pedantic(one_round, rounds=run.cell.case.rounds, warmup_rounds=run.warmup, iterations=1)
-        except _RoundFailed:
+        except _RoundError:
             pass
 
     def _keep(self, run: CellRun, sampler: HardwareSampler) -> None:
@@ -190,17 +199,20 @@ class Lens:
         """Return what is known of the provider; asked for once a session, after a measurement and not before it."""
         known = self._config.stash.setdefault(_DESCRIBED, {})
         provider = self.provider
-        if id(provider) not in known:
-            known[id(provider)] = describe(provider)
-        return {self._label(): known[id(provider)]}
+        label = self._label()
+        if label not in known:
+            known[label] = describe(provider)
+        return {label: known[label]}
 
     def _suite(self) -> str:
         return str(self._request.node.nodeid).partition("::")[0]
 
     def _label(self) -> str:
         callspec = getattr(self._request.node, "callspec", None)
-        spec = callspec.params.get("provider") if callspec else None
-        return getattr(spec, "label", None) or self.provider.name
+        spec: Any = callspec.params.get("provider") if callspec else None
+        provider = self.provider
+        # A fixture of the project's own may have put another provider in the place of the command line's.
+        return str(spec.label) if getattr(spec, "name", None) == provider.name else provider.name
 
     def _worker(self) -> str | None:
         worker: dict[str, Any] = getattr(self._config, "workerinput", {})
@@ -208,8 +220,9 @@ class Lens:
 
     def _where(self, cell: Cell) -> str:
         module = self._request.node.parent
-        path = module.shown_path if isinstance(module, SuiteModule) else self._suite()
-        return f"{path}:{cell.case.line}"
+        if isinstance(module, SuiteModule):
+            return f"{module.shown_path}:{cell.case.line}"
+        return f"{self._suite()}: case {cell.case.name!r}"
 
 
 def _progress(run: CellRun) -> str:
@@ -217,4 +230,3 @@ def _progress(run: CellRun) -> str:
     text = f"warm-up {done + 1}/{run.warmup}" if done < run.warmup else f"{done - run.warmup}/{run.cell.case.rounds}"
     rates = [record.tokens_per_second for record in run.measured if record.tokens_per_second is not None]
     return f"{text} · {rates[-1]:.1f} tok/s" if rates else text
-

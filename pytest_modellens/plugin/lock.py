@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,9 @@ def endpoint_lock(provider: ProviderAdapter) -> Iterator[None]:
 
     url = urlsplit(getattr(provider, "base_url", ""))
     endpoint = "local" if provider.name == "local" else url.netloc.rpartition("@")[2] or provider.name
-    folder = Path(tempfile.gettempdir()) / f"pytest-modellens-{getpass.getuser()}"
+    # A number where there are numbers: containers run as users without a name.
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"pytest-modellens-{user}"
     path = folder / f"{hashlib.sha256(endpoint.encode()).hexdigest()[:16]}.lock"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -19,6 +19,7 @@ __all__ = ["OPTIONS", "SETTINGS", "Option", "ProviderSpec", "Settings", "add_opt
 SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml", "*.suite.yaml", "*.suite.yml")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
+_YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -76,7 +77,9 @@ class Option:
 
 
 OPTIONS = (
-    Option("model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", _text),
+    Option(
+        "model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", _text
+    ),
     Option("base-url", "URL", "Where the provider's API is (default: this machine, the provider's usual port)", _url),
     Option("api-key-env", "NAME", "Environment variable that holds the API key (default: the provider's own)", _text),
     Option("rounds", "N", "Measured requests per cell (default: what the case says)", _count),
@@ -94,6 +97,10 @@ class ProviderSpec(NamedTuple):
     """What it is called in ids and records; differs from the name where one name is given twice."""
     name: str
     base_url: str | None
+
+    def __repr__(self) -> str:
+        """Return the label: `--setup-show` prints parameters, and a URL may hold a password."""
+        return self.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +195,14 @@ def _parsed(option: Option, source: str, raw: str) -> Any:
 
 
 def _strict(config: pytest.Config, env: Mapping[str, str]) -> bool:
-    given = config.getoption("modellens_strict")
-    if given is None:
-        given = config.getini("modellens_strict")
-    if given is None:
-        given = env.get("MODELLENS_STRICT", env.get("CI", "")).lower() in {"1", "true", "yes", "on"}
-    return bool(given)
+    if config.getoption("modellens_strict"):
+        return True
+    if variable := env.get("MODELLENS_STRICT"):
+        if variable.lower() not in _YES | _NO:
+            raise pytest.UsageError(f"MODELLENS_STRICT: must be true or false (got {variable!r})")
+        return variable.lower() in _YES
+    from_ini = config.getini("modellens_strict")
+    return env.get("CI", "").lower() in _YES if from_ini is None else bool(from_ini)
 
 
 def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:

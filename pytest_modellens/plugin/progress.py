@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from threading import Event, Thread
 from typing import IO, TYPE_CHECKING, Any, Self
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
-__all__ = ["Progress"]
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Progress", "keep_terminal"]
+
+_TERMINAL: pytest.StashKey[IO[str]] = pytest.StashKey()
 
 _TICK_S = 0.25
 _FIRST_AFTER_S = 0.5
@@ -35,7 +41,9 @@ class Progress:
             self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -67,12 +75,20 @@ class Progress:
             self._shown = 0
 
 
+def keep_terminal(config: pytest.Config) -> None:
+    """Keep a way to the terminal, if there is one, for the time in which pytest captures standard output."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return
+    # Called while nothing is captured yet. pytest's own writer writes to the descriptor that is captured later.
+    file = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors="replace")
+    config.stash[_TERMINAL] = file
+    config.add_cleanup(file.close)
+
+
 def _terminal(config: pytest.Config) -> tuple[IO[str] | None, int]:
     """Return the terminal behind pytest's capturing and the columns left on its line; None without a terminal."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not reporter.isatty or config.option.verbose < 0 or hasattr(config, "workerinput"):
         return None, 0
     writer = config.get_terminal_writer()
-    # Written past the TerminalWriter, which would count the erased characters into its line.
-    file: IO[str] | None = getattr(writer, "_file", None)
-    return file, max(0, writer.fullwidth - writer.width_of_current_line - 2)
+    return config.stash.get(_TERMINAL, None), max(0, writer.fullwidth - writer.width_of_current_line - 2)

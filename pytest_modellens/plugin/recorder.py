@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from pytest_modellens.plugin.stash import RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
@@ -69,12 +69,20 @@ class Recorder:
             self.keep(evidence)
         except StorageError as exc:
             report.outcome = "failed"
+            vars(report).pop("wasxfail", None)  # this failure was not the expected one
             earlier = f"{report.longreprtext}\n" if report.longrepr else ""
             report.longrepr = f"{earlier}{exc}"
         if not report.passed:
             from pytest_modellens.report.summary import cell_key
 
             self._failed |= {cell_key(record) for record in evidence["records"]}
+
+    def keep_unreported(self, evidence: Evidence) -> None:
+        """Write what an interrupted item measured; what cannot be written is said at the end."""
+        try:
+            self.keep(evidence)
+        except StorageError as exc:
+            self._problems.append(str(exc))
 
     def keep(self, evidence: Evidence) -> None:
         """Write what one item measured, at once.
@@ -104,7 +112,9 @@ class Recorder:
         folder = self._folder
         if folder is None:
             return
-        if not self._records and exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        # The log of a server that did not start is worth keeping.
+        quiet = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+        if not self._records and (quiet or not any(folder.path.glob("*.log"))):
             self._discard(folder)
             return
         self._meta |= {"ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"), "exit_status": int(exitstatus)}
@@ -146,7 +156,7 @@ class Recorder:
         write_hardware_csv(path / "hardware.csv", self._hardware)
 
     def _discard(self, folder: RunFolder) -> None:
-        """Remove the folder of a run in which nothing was measured and nothing went wrong."""
+        """Remove the folder of a run in which nothing was measured."""
         import contextlib
         import shutil
 

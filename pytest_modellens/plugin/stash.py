@@ -9,13 +9,19 @@ import pytest
 if TYPE_CHECKING:
     from pytest_modellens.plugin.recorder import Recorder
 
-__all__ = ["EVIDENCE", "RECORDER", "RUN_FOLDER", "Evidence"]
+__all__ = ["EVIDENCE", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
 
 Evidence = dict[str, Any]
 """What one item measured, as plain JSON types: `records`, `hardware`, `suites` and `servers`."""
 
+
+def new_evidence() -> Evidence:
+    """Return the evidence of an item that has measured nothing yet."""
+    return {"records": [], "hardware": [], "suites": {}, "servers": {}}
+
+
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
-"""On an item: what it has measured so far."""
+"""On an item: what it has measured and not yet reported."""
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 """On the controller's config, in a run that measures."""
 RUN_FOLDER: pytest.StashKey[str | None] = pytest.StashKey()

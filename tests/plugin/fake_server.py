@@ -1,0 +1,124 @@
+"""The smallest server that speaks enough of the API to be measured; it remembers what it was asked."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Chat", "FakeServer", "fake_server", "stream"]
+
+
+class FakeServer(ThreadingHTTPServer):
+    """Listens on a free port of 127.0.0.1."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, answer: Callable[[Chat], None]) -> None:
+        super().__init__(("127.0.0.1", 0), Chat)
+        self.answer = answer
+        """Answers a chat request; the control plane is answered here."""
+        self.connections = 0
+        self.chats: list[dict[str, Any]] = []
+        """Bodies of the chat requests, in order."""
+        self.models = ["fake"]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def get_request(self) -> tuple[Any, Any]:
+        self.connections += 1
+        return super().get_request()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that go away in the middle are what some tests are about."""
+
+
+class Chat(BaseHTTPRequestHandler):
+    """One connection to a `FakeServer`."""
+
+    protocol_version = "HTTP/1.1"
+    server: FakeServer
+    body: dict[str, Any]
+
+    def do_GET(self) -> None:
+        known: dict[str, Any] = {
+            "/health": {"status": "ok"},
+            "/props": {"build_info": "b1-fake"},
+            "/v1/models": {"data": [{"id": model} for model in self.server.models]},
+        }
+        self.json(known[self.path]) if self.path in known else self.json({"error": "no such page"}, status=404)
+
+    def do_POST(self) -> None:
+        self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.chats.append(self.body)
+        self.server.answer(self)
+
+    def json(self, value: Any, *, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, text in headers:
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def event(self, value: Any) -> None:
+        data = f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n".encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def end_stream(self) -> None:
+        self.event("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def stream(*words: str, model: str | None = None) -> Callable[[Chat], None]:
+    """Return an answerer that says `words`, an event each, or all at once where no stream is asked for."""
+
+    def answer(chat: Chat) -> None:
+        named = {"model": model or chat.body["model"]}
+        usage = {"prompt_tokens": 4, "completion_tokens": len(words), "total_tokens": 4 + len(words)}
+        if not chat.body.get("stream"):
+            choice: dict[str, Any] = {"message": {"content": "".join(words)}, "finish_reason": "stop"}
+            chat.json({**named, "choices": [choice], "usage": usage})
+            return
+        chat.begin_stream()
+        for word in words:
+            chat.event({**named, "choices": [{"delta": {"content": word}}]})
+        chat.event({**named, "choices": [{"delta": {}, "finish_reason": "stop"}]})
+        chat.event({**named, "choices": [], "usage": usage})
+        chat.end_stream()
+
+    return answer
+
+
+@contextmanager
+def fake_server(answer: Callable[[Chat], None]) -> Iterator[FakeServer]:
+    """Serve in a thread."""
+    server = FakeServer(answer)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
