@@ -1,4 +1,4 @@
-"""What is wrong with a measured cell: failed requests, unexpected answers, limits not kept, numbers not to be trusted."""
+"""What is wrong with a measured cell: failed requests, unexpected answers, broken limits, untrustworthy numbers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> lis
     if not failed:
         return []
     classes = Counter(record.error_class for record in failed)
-    counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())
+    counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())  # noqa: RUF001
     lines = [f"{len(failed)} of {len(records)} requests failed ({counts})"]
     reasons = dict.fromkeys(record.error for record in failed)
     lines += [f"  {printable(reason or '', limit=1000)}" for reason in list(reasons)[:3]]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_modellens.record import Record
     from pytest_modellens.suite.case import Case, Cell
 
-__all__ = ["FAILURES_IN_A_ROW", "CellRun", "request_of"]
+__all__ = ["FAILURES_IN_A_ROW", "CellRun", "request_of", "with_overrides"]
 
 FAILURES_IN_A_ROW = 3
 """After so many a cell is given up: the server is not coming back within it."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_modellens.errors import ConfigError
 
 __all__ = ["get_root_url", "normalize_base_url", "url_join"]
+
+_CREDENTIALS = re.compile(r"^([^/?#]*//)?[^/?#]*@")
+"""Scheme, then user and password before the host."""
 
 
 def normalize_base_url(url: str) -> str:
@@ -18,15 +22,22 @@ def normalize_base_url(url: str) -> str:
     Raises:
         ConfigError: not an absolute http(s) URL, or its port is no port.
     """
-    parts = urlsplit(url.strip())
+    url = url.strip()
+    shown = repr(_CREDENTIALS.sub(r"\1", url))  # whatever is wrong with it, without its user and password
+    if not url.isprintable() or " " in url:
+        raise ConfigError(f"base URL: must hold no spaces and no control characters (got {shown})")
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise ConfigError(f"base URL: is no URL (got {shown})") from exc
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"base URL: must start with http:// or https:// and name a host (got {url!r})")
+        raise ConfigError(f"base URL: must start with http:// or https:// and name a host (got {shown})")
     try:
         _ = parts.port
     except ValueError as exc:
-        raise ConfigError(f"base URL: the port must be a number from 0 to 65535 (got {url!r})") from exc
+        raise ConfigError(f"base URL: the port must be a number from 0 to 65535 (got {shown})") from exc
     if parts.query or parts.fragment:
-        raise ConfigError(f"base URL: must have no query and no fragment (got {url!r})")
+        raise ConfigError(f"base URL: must have no query and no fragment (got {shown})")
     path = parts.path
     while path.endswith("/"):
         path = path[:-1]

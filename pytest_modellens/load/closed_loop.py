@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from pytest_modellens.errors import CancelledError
 from pytest_modellens.measure.client import Client
+from pytest_modellens.measure.reply import Reply
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.measuring import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pytest_modellens.measure.reply import Reply
+    from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.providers.base import ProviderAdapter, RunRequest
 
 __all__ = ["closed_loop"]
@@ -28,42 +31,62 @@ def closed_loop(
 ) -> Iterator[Reply]:
     """Yield a reply for each request, as they end, with `concurrency` of them under way at any time.
 
-    On KeyboardInterrupt the requests under way are yielded as cancelled before it is raised again.
+    A request is taken from `requests` when its turn comes. On KeyboardInterrupt the requests under way are yielded as
+    cancelled before it is raised again.
     """
-    if not isinstance(provider, HTTPProvider):
-        yield from _in_threads(provider, requests, concurrency=concurrency, stall_timeout_s=stall_timeout_s)
-        return
-    waiting = iter(requests)
+    if isinstance(provider, HTTPProvider):
+        yield from _in_one_thread(provider, iter(requests), concurrency, stall_timeout_s)
+    else:
+        yield from _in_threads(provider, iter(requests), concurrency, stall_timeout_s)
+
+
+def _in_one_thread(
+    provider: HTTPProvider, waiting: Iterator[RunRequest], concurrency: int, stall_timeout_s: float | None
+) -> Iterator[Reply]:
     with Client() as client:
 
-        def begin() -> None:
-            for request in waiting:
-                wire = replace(provider.encode(request), stall_timeout_s=stall_timeout_s)
-                client.submit(wire, tag=request)
-                return
+        def begin(number: int) -> None:
+            for request in islice(waiting, number):
+                provider.submit(client, request, stall_timeout_s=stall_timeout_s)
 
-        for _ in range(concurrency):
-            begin()
+        ended: list[Exchange] = []
         try:
+            begin(concurrency)
             while ended := client.poll():
-                for _ in ended:
-                    begin()
-                for exchange in ended:
-                    yield provider.decode(exchange.tag, exchange)
+                # The places are taken again before anything is decoded.
+                begin(len(ended))
+                while ended:
+                    yield provider.settle(ended.pop(0))
         except KeyboardInterrupt:
-            for exchange in client.cancel_all("interrupted"):
-                yield provider.decode(exchange.tag, exchange)
+            for exchange in (*ended, *client.cancel_all("interrupted")):
+                yield provider.settle(exchange)
             raise
 
 
 def _in_threads(
-    provider: ProviderAdapter, requests: Iterable[RunRequest], *, concurrency: int, stall_timeout_s: float | None
+    provider: ProviderAdapter, waiting: Iterator[RunRequest], concurrency: int, stall_timeout_s: float | None
 ) -> Iterator[Reply]:
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="modellens-adapter") as pool:
-        futures = [pool.submit(measure, provider, request, stall_timeout_s=stall_timeout_s) for request in requests]
-        try:
-            for future in as_completed(futures):
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="modellens-adapter")
+    under_way: dict[Future[Reply], datetime] = {}
+
+    def begin(number: int) -> None:
+        for request in islice(waiting, number):
+            future = pool.submit(measure, provider, request, stall_timeout_s=stall_timeout_s)
+            under_way[future] = datetime.now(UTC)
+
+    try:
+        begin(concurrency)
+        while under_way:
+            ended = wait(under_way, return_when=FIRST_COMPLETED).done
+            begin(len(ended))
+            for future in ended:
+                del under_way[future]
                 yield future.result()
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    except KeyboardInterrupt:
+        # An adapter cannot be stopped in the middle of a call: its thread is left to end by itself.
+        for future, started_at in under_way.items():
+            error = CancelledError("interrupted")
+            yield future.result() if future.done() else Reply(started_at=started_at, error=error)
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

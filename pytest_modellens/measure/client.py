@@ -1,7 +1,8 @@
 """The measuring client: many requests at once over non-blocking sockets, in one thread.
 
-On the hot path it does `recvmsg`, reads one clock, appends once. Nothing is parsed there but the header block and, where
-a read could be the last of its response, the chunk framing; events, JSON and tokens are decoded after the response.
+On the hot path it does `recvmsg`, reads one clock, appends once. Nothing is parsed there but the header block and,
+where a read could be the last of its response, the chunk framing; events, JSON and tokens are decoded after the
+response.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class Client:
 
     def exchange(self, request: WireRequest, *, on_read: Callable[[Exchange], None] | None = None) -> Exchange:
         """Send one request, while no other is under way, and wait for its end, good or bad: see `Exchange.error`."""
-        exchange = self.submit(request, on_read=on_read)
+        return self.wait(self.submit(request, on_read=on_read))
+
+    def wait(self, exchange: Exchange) -> Exchange:
+        """Wait for the end of the only request under way and return it."""
         try:
             while not exchange.done:
                 self.poll()
@@ -206,7 +210,13 @@ class Client:
 
     def _send(self, exchange: Exchange) -> None:
         assert exchange.connection is not None
-        exchange.outgoing = exchange.connection.send(exchange.outgoing)
+        try:
+            exchange.outgoing = exchange.connection.send(exchange.outgoing)
+        except ConnectError as lost:
+            # A server that refuses a request may answer and close before it has read all of it. A kept-alive connection
+            # may just have been closed. Reading tells which; without an answer the loss stands.
+            exchange.lost = lost
+            exchange.outgoing = b""
         if exchange.outgoing:
             self._modify(exchange, WRITE)
         else:
@@ -219,10 +229,15 @@ class Client:
         try:
             read = connection.receive()
         except OSError as exc:
+            if self._begin_again(exchange):
+                return
+            if exchange.lost is not None and not exchange.reads:
+                raise exchange.lost from exc
             raise TruncatedError(f"connection lost while receiving ({exc.strerror or exc})") from exc
         if read is None:
             return
         if not read[2]:
+            exchange.closed_ns = read[0]
             self._closed_by_server(exchange)
             return
         exchange.reads.append(read)
@@ -237,12 +252,10 @@ class Client:
             self._finish(exchange)
 
     def _closed_by_server(self, exchange: Exchange) -> None:
-        if not exchange.reads and exchange.reused:
-            # The server closed a kept-alive connection while the request was on its way: it never saw it.
-            self._drop(exchange)
-            exchange.restart(exchange.request.encode(exchange.route))
-            self._begin(exchange)
+        if self._begin_again(exchange):
             return
+        if exchange.lost is not None and not exchange.reads:
+            raise exchange.lost
         exchange.catch_up()
         exchange.parser.end_of_connection()
         if exchange.parser.complete:
@@ -253,6 +266,15 @@ class Client:
             raise TruncatedError(
                 f"the server closed the connection before the response was complete ({exchange.bytes_received} bytes)"
             )
+
+    def _begin_again(self, exchange: Exchange) -> bool:
+        """Send a request anew that a server closed its kept-alive connection under: it never saw it."""
+        if exchange.reads or not exchange.reused:
+            return False
+        self._drop(exchange)
+        exchange.restart(exchange.request.encode(exchange.route))
+        self._begin(exchange)
+        return True
 
     def _finish(self, exchange: Exchange) -> None:
         connection = exchange.connection

@@ -12,7 +12,15 @@ import struct
 import sys
 import time
 
-__all__ = ["STEP_NS", "ancillary_bytes", "enable_kernel_stamps", "now_ns", "realtime_offset_ns", "stamp_of"]
+__all__ = [
+    "SO_TIMESTAMPNS",
+    "STEP_NS",
+    "ancillary_bytes",
+    "enable_kernel_stamps",
+    "now_ns",
+    "realtime_offset_ns",
+    "stamp_of",
+]
 
 now_ns = time.perf_counter_ns
 

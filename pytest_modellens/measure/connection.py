@@ -12,6 +12,7 @@ import selectors
 import socket
 import ssl
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import ConnectError, ProtocolError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.measure.route import Route
 
-__all__ = ["READ", "READ_BYTES", "WRITE", "Connection"]
+__all__ = ["READ", "READ_BYTES", "WRITE", "Connection", "tls_context"]
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -38,7 +39,7 @@ def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 
         ca_bundle = where()
     try:
-        context.load_verify_locations(**{"capath" if os.path.isdir(ca_bundle) else "cafile": ca_bundle})
+        context.load_verify_locations(**{"capath" if Path(ca_bundle).is_dir() else "cafile": ca_bundle})
     except OSError as exc:
         raise ConnectError(f"REQUESTS_CA_BUNDLE: cannot be read (got {ca_bundle!r}; {exc.strerror or exc})") from exc
     context.set_alpn_protocols(["http/1.1"])
@@ -65,7 +66,6 @@ class Connection:
         "route",
         "sock",
         "tls_ns",
-        "used",
     )
 
     def __init__(self, route: Route, addresses: list[tuple[int, tuple[object, ...]]]) -> None:
@@ -77,8 +77,6 @@ class Connection:
         self.tls_ns: int | None = None
         """How long the TLS handshake took; None without TLS."""
         self.has_kernel_stamps = False
-        self.used = False
-        """True once a response has come over it."""
         self.idle_limit_s: float | None = None
         self.idle_deadline_ns: int | None = None
         self._tls: ssl.SSLObject | None = None
@@ -98,7 +96,11 @@ class Connection:
         code = errno.EADDRNOTAVAIL
         for family, address in addresses:
             self.close()
-            sock = self.sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = self.sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as exc:  # a family that this machine lacks, or no more file descriptors
+                code = exc.errno or code
+                continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.has_kernel_stamps = enable_kernel_stamps(sock)
@@ -252,7 +254,6 @@ class Connection:
 
     def rest(self) -> None:
         """Take note that the connection is idle from now on."""
-        self.used = True
         if self.idle_limit_s is not None:
             # A second less than the server's limit, because its clock started when it sent.
             self.idle_deadline_ns = now_ns() + int((self.idle_limit_s - 1) * 1e9)

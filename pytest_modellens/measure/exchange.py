@@ -38,12 +38,15 @@ class Exchange:
 
     __slots__ = (
         "_fed",
+        "_planned_ns",
         "bytes_received",
+        "closed_ns",
         "connection",
         "done",
         "ended_offset_ns",
         "error",
         "finished_ns",
+        "lost",
         "on_read",
         "opened_ns",
         "outgoing",
@@ -78,19 +81,25 @@ class Exchange:
         self.started_at = datetime.now(UTC)
         """Wall time of the submission; for people, never subtracted."""
         self.submitted_ns = now_ns()
+        self._planned_ns = scheduled_ns
         self.scheduled_ns = scheduled_ns
+        """When the plan wanted it sent; without a plan, when it was."""
         self.opened_ns: int | None = None
         """When the connection was ready; None before."""
         self.sent_ns: int | None = None
         """Just before the first byte was handed to the kernel; None when it never came to that."""
         self.finished_ns: int | None = None
         """When this side knew that it was over."""
+        self.closed_ns: int | None = None
+        """When the server closed the connection; None when it did not have to end the response that way."""
         self.resolve_ns = 0
         self.reused = False
         self.wall_offset_ns = 0
         self.ended_offset_ns = 0
         self.connection: Connection | None = None
         self.outgoing = b""
+        self.lost: RequestError | None = None
+        """Why the request could not be sent to its end; None when it could."""
         self.receiving = False
         self.reads: list[tuple[int, int | None, bytes]] = []
         """(read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes), in order."""
@@ -104,15 +113,14 @@ class Exchange:
     def mark_sent(self, now: int) -> None:
         """Take note of the instant before the first byte is sent."""
         self.sent_ns = now
-        if self.scheduled_ns is None:
-            self.scheduled_ns = now
+        self.scheduled_ns = now if self._planned_ns is None else self._planned_ns
 
     def restart(self, outgoing: bytes) -> None:
         """Begin anew on another connection, timed from there."""
-        self.connection = None
+        self.connection = self.closed_ns = self.lost = None
         self.outgoing = outgoing
         self.receiving = self.reused = False
-        self.opened_ns = None
+        self.opened_ns = self.sent_ns = None
 
     def is_complete(self, data: bytes) -> bool:
         """Return whether the read `data`, just appended, completed the response; looks at as little as possible."""

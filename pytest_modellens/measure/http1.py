@@ -135,7 +135,7 @@ class ResponseParser:
             # A repeated header that agrees with itself is one value (RFC 9112, 6.3).
             values = {value.strip() for value in length.split(",")}
             value = values.pop()
-            if values or not (value.isascii() and value.isdigit()):
+            if values or len(value) > 18 or not (value.isascii() and value.isdigit()):
                 raise ProtocolError(f"malformed Content-Length {length[:40]!r}")
             self.content_length = int(value)
         if self.content_length == 0:
@@ -218,6 +218,6 @@ def idle_limit_s(headers: Mapping[str, str]) -> float | None:
     """Return for how long the server keeps an idle connection (`Keep-Alive: timeout=5`); None when it does not say."""
     for part in headers.get("keep-alive", "").split(","):
         key, _, value = part.strip().partition("=")
-        if key.lower() == "timeout" and value.isdigit():
+        if key.lower() == "timeout" and len(value) <= 9 and value.isascii() and value.isdigit():
             return float(value)
     return None

@@ -79,15 +79,17 @@ def tpot_ms(timeline: Timeline) -> float | None:
     the last text event are left out of them: an end-of-sequence token has no text, hence no instant, and would make an
     answer of two words look twice as fast.
 
-    None: not streamed, fewer than two text events, no token after the first event, or the count unknown.
+    None: not streamed, fewer than two text events, no token after the first event, the count unknown, or all events
+    arrived at the same instant, so that there is no time to divide.
     """
     events = timeline.events
     if not timeline.streamed or len(events) < 2:
         return None
     later = _tokens_after_first_event(timeline)
-    if later is None or later < 1:
+    between = events[-1].at_ns - events[0].at_ns
+    if later is None or later < 1 or between == 0:
         return None
-    return (events[-1].at_ns - events[0].at_ns) / _NS_PER_MS / later
+    return between / _NS_PER_MS / later
 
 
 def _tokens_after_first_event(timeline: Timeline) -> int | None:
@@ -107,7 +109,7 @@ def tokens_per_second(timeline: Timeline) -> tuple[float, str] | None:
     """
     if timeline.streamed:
         tpot = tpot_ms(timeline)
-        return (1000 / tpot, "generation") if tpot else None
+        return None if tpot is None else (1000 / tpot, "generation")
     whole = e2e_tokens_per_second(timeline)
     return None if whole is None else (whole, "end_to_end")
 

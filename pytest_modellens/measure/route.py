@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import unquote, urlsplit
 
 from pytest_modellens.errors import ConfigError
 
-__all__ = ["Proxy", "Route"]
+__all__ = ["Proxy", "Route", "basic_authorization"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +57,35 @@ class Route:
         tls = parts.scheme == "https"
         host = parts.hostname or ""
         port = parts.port or (443 if tls else 80)
-        proxy = _proxy_for(parts, port) if use_proxies else None
+        proxy = _proxy_for(url) if use_proxies else None
         return cls(tls, host, port, proxy)
 
 
-def _proxy_for(url: SplitResult, port: int) -> Proxy | None:
-    proxies = getproxies()
-    address = proxies.get(url.scheme) or proxies.get("all")
-    if not address or proxy_bypass(f"{url.hostname}:{port}"):
+def basic_authorization(user: str, password: str | None) -> str:
+    """Return the header value for credentials as a URL spells them."""
+    pair = f"{unquote(user)}:{unquote(password or '')}"
+    return f"Basic {b64encode(pair.encode()).decode()}"
+
+
+def _proxy_for(url: str) -> Proxy | None:
+    # The control plane goes through requests, and both have to go the same way.
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxies = get_environ_proxies(url)
+    address = select_proxy(url, proxies)
+    if not address:
         return None
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    variable = f"{url.scheme.upper()}_PROXY" if proxies.get(url.scheme) else "ALL_PROXY"
+    target = urlsplit(url)
+    variable = f"{target.scheme.upper()}_PROXY" if proxies.get(target.scheme) else "ALL_PROXY"
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        proxy_port = parts.port or 80
+    except ValueError:
+        raise ConfigError(f"{variable}: the proxy's address is no URL, or its port no port") from None
     if parts.scheme != "http" or not parts.hostname:
         raise ConfigError(
             f"{variable}: only http:// proxies can be measured through (got {parts.scheme}://{parts.hostname or ''}; "
-            f"set NO_PROXY={url.hostname} to connect directly)"
+            f"set NO_PROXY={target.hostname} to connect directly)"
         )
-    try:
-        proxy_port = parts.port or 80
-    except ValueError:
-        raise ConfigError(f"{variable}: the proxy's port must be a number from 0 to 65535") from None
-    credentials = None
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        credentials = f"Basic {b64encode(pair.encode()).decode()}"
+    credentials = None if parts.username is None else basic_authorization(parts.username, parts.password)
     return Proxy(parts.hostname, proxy_port, f"http://{parts.hostname}:{proxy_port}", credentials)

@@ -23,7 +23,7 @@ class ServerSentEvent(NamedTuple):
 class SSEDecoder:
     """Turns body bytes into events."""
 
-    __slots__ = ("_buffer", "_data", "_name", "_parts", "_started")
+    __slots__ = ("_after_cr", "_buffer", "_data", "_name", "_parts", "_started")
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -32,10 +32,12 @@ class SSEDecoder:
         self._data: list[bytes] = []
         self._name = ""
         self._started = False
+        self._after_cr = False
+        """True when the last byte was a CR: an LF that follows belongs to the same line end."""
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Take the next bytes and return the events that they complete."""
-        if self._started and not (self._buffer or self._parts or self._data) and data.endswith(b"\n\n") and b"\r" not in data:
+        if self._at_border() and data.endswith(b"\n\n") and b"\r" not in data:
             # What servers nearly always send: whole events of one data line.
             blocks = data[:-2].split(b"\n\n")
             if all(block.startswith(b"data: ") and b"\n" not in block for block in blocks):
@@ -55,7 +57,14 @@ class SSEDecoder:
         """
         return self.feed(b"\n\n") if self._buffer or self._parts or self._data else []
 
+    def _at_border(self) -> bool:
+        """Return whether the next byte begins an event."""
+        return self._started and not (self._buffer or self._parts or self._data or self._name or self._after_cr)
+
     def _lines(self, data: bytes) -> list[ServerSentEvent]:
+        if self._after_cr:
+            data = data.removeprefix(b"\n")
+        self._after_cr = data.endswith(b"\r")
         buffer = self._buffer + data
         if not self._started:
             buffer = buffer.removeprefix(_BOM)
@@ -63,8 +72,6 @@ class SSEDecoder:
         events: list[ServerSentEvent] = []
         pos = 0
         for match in _LINE_END.finditer(buffer):
-            if match.end() == len(buffer) and match.group() == b"\r":
-                break  # its "\n" may be the first byte of the next read
             self._line(buffer[pos : match.start()], events)
             pos = match.end()
         self._buffer = buffer[pos:]

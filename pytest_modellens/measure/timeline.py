@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["TextEvent", "Timeline", "TokenUsage", "Transport"]
+__all__ = ["Kind", "TextEvent", "Timeline", "TokenUsage", "TokensSource", "Transport"]
 
 Kind = Literal["content", "reasoning", "tool"]
 TokensSource = Literal[

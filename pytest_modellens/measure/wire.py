@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pytest_modellens.errors import ConfigError
-from pytest_modellens.measure.route import Route
+from pytest_modellens.measure.route import Route, basic_authorization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["WireRequest"]
+__all__ = ["MAX_RESPONSE_BYTES", "WireRequest"]
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header name (RFC 9110, 5.6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +57,22 @@ class WireRequest:
             ConfigError: a header holds a line break or a character that HTTP cannot carry.
         """
         parts = urlsplit(self.url)
-        target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        fields = {
-            "Host": route.authority,
-            "User-Agent": "pytest-modellens",
-            "Accept-Encoding": "identity",
-            "Content-Length": str(len(self.body)),
-        }
+        # The characters that requests leaves as they are.
+        target = quote(urlunsplit(("", "", parts.path or "/", parts.query, "")), safe="!#$%&'()*+,/:;=?@[]~")
+        given = {"Host": route.authority, "User-Agent": "pytest-modellens", "Accept-Encoding": "identity"}
         if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            fields["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+            given["Authorization"] = basic_authorization(parts.username, parts.password)
         if route.proxy and not route.tls:
             target = f"{route.origin}{target}"
             if route.proxy.authorization:
-                fields["Proxy-Authorization"] = route.proxy.authorization
-        fields.update(self.headers)
-        head = [f"{self.method} {target} HTTP/1.1"]
-        for name, value in fields.items():
-            if not value.isprintable() or not name.isascii() or not name.isprintable() or set(name) & set(' :"'):
+                given["Proxy-Authorization"] = route.proxy.authorization
+        # Names are case-insensitive: the last of equal ones counts. How long the body is, is not for callers to say.
+        fields: dict[str, tuple[str, str]] = {}
+        for name, value in (*given.items(), *self.headers.items(), ("Content-Length", str(len(self.body)))):
+            if not _TOKEN.fullmatch(name) or not value.isprintable():
                 raise ConfigError(f"header {name!r}: cannot be sent (it holds a line break or a control character)")
-            head.append(f"{name}: {value}")
+            fields[name.lower()] = (name, value)
+        head = [f"{self.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.values())]
         try:
             return "\r\n".join((*head, "", "")).encode("latin-1") + self.body
         except UnicodeEncodeError as exc:

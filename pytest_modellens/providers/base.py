@@ -69,8 +69,8 @@ class ProviderAdapter(ABC):
 
         return read_system()
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027
         """Make the server ready. Providers that only connect to one have nothing to do."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Free connections and child processes. Providers that hold none need not override it."""

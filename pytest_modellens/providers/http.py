@@ -13,15 +13,18 @@ from abc import abstractmethod
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
-from pytest_modellens.errors import ProtocolError, RequestError, StatusError
+from pytest_modellens.errors import ProtocolError, RequestError, StatusError, StreamedError, WrongModelError
 from pytest_modellens.events import CompletionEvent, ErrorEvent, EventBus, TokenGeneratedEvent
 from pytest_modellens.measure import metrics
 from pytest_modellens.measure.client import Client
 from pytest_modellens.measure.reply import Reply, transport_of
-from pytest_modellens.measure.route import Route
+from pytest_modellens.measure.route import Route, basic_authorization
 from pytest_modellens.measure.timeline import TextEvent, Timeline
+from pytest_modellens.providers import control
 from pytest_modellens.providers.base import APICallMetrics, ProviderAdapter, RunRequest, RunResult, normalize_base_url
 
 if TYPE_CHECKING:
@@ -32,13 +35,13 @@ if TYPE_CHECKING:
     from pytest_modellens.providers.base import Message
     from pytest_modellens.providers.openai_wire import ChatAnswer
 
-__all__ = ["HTTPProvider"]
+__all__ = ["RECEIVED_CHARACTERS", "HTTPProvider"]
 
 log = logging.getLogger(__name__)
 
-PROBE_TIMEOUT_S = (2.0, 2.5)
-"""Connect and read time-outs of the control plane; together within the contract's 5 s."""
 RECEIVED_CHARACTERS = 2000
+_SECRET_LENGTH = 6
+"""Shorter values are nobody's secret ("none", "EMPTY", "1"), and words in many messages."""
 
 
 class HTTPProvider(ProviderAdapter):
@@ -62,7 +65,8 @@ class HTTPProvider(ProviderAdapter):
         event_source: str | None = None,
         timeout_s: float = 120.0,
     ) -> None:
-        """
+        """Take note of where the server is; nothing is sent.
+
         Args:
             base_url: where the API is; None: this machine at the provider's default port.
             api_key: sent as a bearer token; None: from the environment variable `api_key_env`, if that is set.
@@ -77,7 +81,7 @@ class HTTPProvider(ProviderAdapter):
         self.event_source = event_source or self.name
         self.timeout_s = timeout_s
         self._idle_clients: list[Client] = []
-        self._sent = 0
+        self._numbers = count(1)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} at {self.shown_url}>"
@@ -105,7 +109,7 @@ class HTTPProvider(ProviderAdapter):
         """Return the human part of the body of an error status."""
         return body[:400].decode("utf-8", "replace").strip()
 
-    def served_model(self, asked: str, answered: str) -> bool:
+    def served_model(self, asked: str, answered: str) -> bool:  # noqa: ARG002
         """Return whether an answer that names the model `answered` is one of the model `asked` for."""
         return True
 
@@ -142,12 +146,20 @@ class HTTPProvider(ProviderAdapter):
 
     def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
         """Send one request, wait for its end, and return what it brought; failures are in `Reply.error`."""
-        self._sent += 1
-        request_id = f"{self.event_source}-{self._sent}"
+        with self._client() as client:
+            exchange = client.wait(self.submit(client, request, stall_timeout_s=stall_timeout_s))
+        return self.settle(exchange)
+
+    def submit(self, client: Client, request: RunRequest, *, stall_timeout_s: float | None = None) -> Exchange:
+        """Begin one request on `client` and return at once; `settle` takes it when it has ended."""
+        request_id = f"{self.event_source}-{next(self._numbers)}"
         on_read = self._live(request_id) if self.event_bus.has_subscribers else None
         wire = replace(self.encode(request), stall_timeout_s=stall_timeout_s)
-        with self._client() as client:
-            exchange = client.exchange(wire, on_read=on_read)
+        return client.submit(wire, tag=(request, request_id), on_read=on_read)
+
+    def settle(self, exchange: Exchange) -> Reply:
+        """Return what a submitted exchange has brought, and tell the event bus."""
+        request, request_id = exchange.tag
         reply = self.decode(request, exchange)
         if self.event_bus.has_subscribers:
             self._announce(request_id, request, reply)
@@ -164,13 +176,15 @@ class HTTPProvider(ProviderAdapter):
             error = self._status_error(exchange)
         elif parser.status is not None and (parser.complete or parser.pieces):
             answer, failure = self._body(exchange)
-            error = error or failure
+            if error is None or isinstance(failure, StreamedError):
+                # What the server said before it closed explains more than that it closed.
+                error = failure
         events = _text_events(answer, arrivals.stamps) if answer else ()
         if answer and not error and answer.model and not self.served_model(request.model, answer.model):
             error = self._wrong_model(request.model, answer.model)
         timeline = self._timeline(request, exchange, answer, events, arrivals.stamps, failed=error is not None)
         events_per_read = Counter(delta.read for delta in answer.deltas) if answer else Counter[int]()
-        coalesced = sum(count > 1 for count in events_per_read.values())
+        coalesced = sum(number > 1 for number in events_per_read.values())
         return Reply(
             started_at=exchange.started_at,
             error=self._located(error, exchange),
@@ -225,32 +239,25 @@ class HTTPProvider(ProviderAdapter):
         """Return whether anything accepts connections where the server should be."""
         host, port = Route.of(self.base_url, use_proxies=self.uses_proxies).dial
         try:
-            with socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S[0]):
+            with socket.create_connection((host, port), timeout=control.PROBE_TIMEOUT_S[0]):
                 return True
-        except OSError:
+        except (OSError, UnicodeError):
             return False
 
     def get(self, url: str) -> Any:
         """Return the JSON that the control plane answers at `url`.
 
         Raises:
-            requests.RequestException: no connection, a time-out, an error status, or no JSON.
+            requests.RequestException: no connection, a time-out, or an error status.
+            ValueError: no JSON.
         """
-        import requests
-
-        with requests.Session() as session:
-            session.trust_env = self.uses_proxies
-            with session.get(url, headers=self._auth(), timeout=PROBE_TIMEOUT_S) as response:
-                response.raise_for_status()
-                return response.json()
+        return control.get_json(url, api_key=self._api_key, use_proxies=self.uses_proxies)
 
     def text_at(self, url: str, key: str) -> str | None:
         """Return the text that the JSON object at `url` has under `key`; None when there is none. Never raises."""
-        import requests
-
         try:
             value = self.get(url)[key]
-        except (requests.RequestException, ValueError, TypeError, KeyError, IndexError) as exc:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as exc:  # requests' own are OSErrors
             log.debug("%s: no %s: %s", url, key, exc)
             return None
         return value if isinstance(value, str) else None
@@ -260,14 +267,10 @@ class HTTPProvider(ProviderAdapter):
         import requests
 
         try:
-            with requests.Session() as session:
-                session.trust_env = self.uses_proxies
-                # Streamed, so that a server that dribbles its body cannot hold us.
-                with session.get(url, headers=self._auth(), timeout=PROBE_TIMEOUT_S, stream=True) as response:
-                    return bool(response.ok)
+            return control.has_success_status(url, api_key=self._api_key, use_proxies=self.uses_proxies)
         except (requests.ConnectionError, requests.Timeout) as exc:
             log.debug("%s: not reachable: %s", url, exc)
-        except (requests.RequestException, ValueError) as exc:
+        except (OSError, ValueError) as exc:  # a CA bundle that is not there is a plain OSError
             log.debug("%s: no usable answer: %s", url, exc)
         return False
 
@@ -298,14 +301,14 @@ class HTTPProvider(ProviderAdapter):
         if status < 400:
             target = parser.headers.get("location", "nowhere")
             return ProtocolError(f"HTTP {status}: redirected to {target} (give the final address as base URL)")
-        said = self.error_message(b"".join(data for _, data in parser.pieces))
+        # Without secrets before it is cut, or half of one might be left.
+        body = b"".join(data for _, data in parser.pieces)[: 4 * RECEIVED_CHARACTERS]
+        said = self.error_message(self._scrub(exchange, body.decode("utf-8", "replace")).encode())
         retry_after = parser.headers.get("retry-after")
         wait = f"; Retry-After: {retry_after}" if retry_after else ""
         return StatusError(f"HTTP {status}{wait}: {said or 'no explanation'}", status=status, retry_after=retry_after)
 
     def _wrong_model(self, asked: str, answered: str) -> RequestError:
-        from pytest_modellens.errors import WrongModelError
-
         return WrongModelError(f"asked for model {asked!r}, answered by {answered!r} (the server serves only that one)")
 
     def _located(self, error: RequestError | None, exchange: Exchange) -> RequestError | None:
@@ -325,9 +328,17 @@ class HTTPProvider(ProviderAdapter):
 
     def _scrub(self, exchange: Exchange, text: str) -> str:
         """Return `text` without the secrets that were sent: servers like to quote a key that they refuse."""
-        for secret in {self._api_key, *exchange.request.headers.values()}:
-            if secret and len(secret) >= 8:
-                text = text.replace(secret.removeprefix("Bearer "), "***")
+        headers = exchange.request.headers.items()
+        sent = [value for name, value in headers if name.lower() not in {"accept", "content-type"}]
+        # "Bearer KEY" is quoted without its scheme as well.
+        secrets = {self._api_key or "", *sent, *(value.partition(" ")[2] for value in sent)}
+        url = urlsplit(exchange.request.url)
+        if url.password is not None:
+            basic = basic_authorization(url.username or "", url.password)
+            secrets |= {url.password, unquote(url.password), basic.partition(" ")[2]}
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= _SECRET_LENGTH:
+                text = text.replace(secret, "***")
         return text
 
     def _timeline(
@@ -343,11 +354,12 @@ class HTTPProvider(ProviderAdapter):
         if exchange.sent_ns is None:
             return None
         header_read = exchange.parser.header_read
+        ended = exchange.closed_ns if exchange.closed_ns is not None else stamps[-1] if stamps else None
         timeline = Timeline(
             scheduled_ns=exchange.scheduled_ns if exchange.scheduled_ns is not None else exchange.sent_ns,
             sent_ns=exchange.sent_ns,
             headers_ns=stamps[header_read] if header_read is not None else None,
-            ended_ns=stamps[-1] if stamps and not failed else None,
+            ended_ns=None if failed else ended,
             events=events,
             streamed=request.stream,
         )
@@ -376,6 +388,4 @@ class HTTPProvider(ProviderAdapter):
 
 
 def _text_events(answer: ChatAnswer, stamps: list[int]) -> tuple[TextEvent, ...]:
-    return tuple(
-        TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in answer.deltas
-    )
+    return tuple(TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in answer.deltas)

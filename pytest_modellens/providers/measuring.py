@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import ConnectError, ProtocolError, RequestError, TimedOutError
 from pytest_modellens.measure.reply import Reply
+from pytest_modellens.models import RunResult
 from pytest_modellens.providers.http import HTTPProvider
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ def measure(provider: ProviderAdapter, request: RunRequest, *, stall_timeout_s: 
         return provider.measure(request, stall_timeout_s=stall_timeout_s)
     started_at = datetime.now(UTC)
     try:
-        result = provider.run_prompt(request)
+        result: object = provider.run_prompt(request)
     except RequestError as error:
         return Reply(started_at=started_at, error=error)
-    except Exception as exc:  # somebody else's adapter: whatever it raises is this request's failure, not the run's
+    except Exception as exc:  # noqa: BLE001 - somebody else's adapter: this request's failure, not the run's
         return Reply(started_at=started_at, error=_foreign(exc))
+    if not isinstance(result, RunResult):
+        text = f"the adapter returned {type(result).__name__}, not a RunResult"
+        return Reply(started_at=started_at, error=ProtocolError(text))
     return Reply(
         started_at=started_at,
         content=result.response,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from pytest_modellens.providers.base import RunRequest
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
+
+if TYPE_CHECKING:
+    from pytest_modellens.providers.base import RunRequest
 
 __all__ = ["OpenAIProvider"]
 

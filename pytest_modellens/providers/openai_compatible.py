@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
+from pytest_modellens.errors import ConfigError
 from pytest_modellens.measure.wire import WireRequest
 from pytest_modellens.providers.base import Message, Model, RunRequest, url_join
 from pytest_modellens.providers.http import HTTPProvider
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_modellens.measure.exchange import Exchange
+    from pytest_modellens.measure.http1 import ResponseParser
 
 __all__ = ["OpenAICompatibleProvider"]
 
@@ -47,7 +49,7 @@ class OpenAICompatibleProvider(HTTPProvider):
             return [self.model_from(entry) for entry in answer["data"]]
         except (requests.ConnectionError, requests.Timeout) as exc:
             log.debug("%s: no model list: %s", self.shown_url, exc)
-        except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError) as exc:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
             log.debug("%s: unusable model list: %s", self.shown_url, exc)
         return []
 
@@ -81,16 +83,24 @@ class OpenAICompatibleProvider(HTTPProvider):
         return conversation
 
     def encode(self, request: RunRequest) -> WireRequest:
-        """Return the request as HTTP."""
+        """Return the request as HTTP.
+
+        Raises:
+            ConfigError: a prompt or a field of the body cannot be written as JSON.
+        """
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if request.stream else "application/json",
             **self._auth(),
             **request.headers,
         }
+        try:
+            body = msgspec.json.encode({**self.body(request), **request.extra})
+        except (UnicodeEncodeError, TypeError, OverflowError) as exc:
+            raise ConfigError(f"request body: cannot be written as JSON ({exc})") from exc
         return WireRequest(
             url=url_join(self.base_url, "chat/completions"),
-            body=msgspec.json.encode({**self.body(request), **request.extra}),
+            body=body,
             headers=headers,
             total_timeout_s=request.timeout_s if request.timeout_s is not None else self.timeout_s,
             use_proxies=self.uses_proxies,
@@ -99,8 +109,7 @@ class OpenAICompatibleProvider(HTTPProvider):
     def decode_body(self, exchange: Exchange) -> ChatAnswer:
         """Return what the body of a success means: a stream of events, or one JSON document."""
         parser = exchange.parser
-        content_type = parser.headers.get("content-type", "")
-        if content_type.startswith("text/event-stream"):
+        if _is_stream(parser):
             return decode_stream(parser.pieces)
         return decode_whole(b"".join(data for _, data in parser.pieces))
 
@@ -112,7 +121,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         def decode(exchange: Exchange) -> list[tuple[int, str, str]]:
             nonlocal seen
             exchange.catch_up()
-            if not exchange.parser.headers.get("content-type", "").startswith("text/event-stream"):
+            if not _is_stream(exchange.parser):
                 return []
             new = exchange.parser.pieces[seen:]
             seen += len(new)
@@ -123,3 +132,7 @@ class OpenAICompatibleProvider(HTTPProvider):
     def error_message(self, body: bytes) -> str:
         """Return the human part of the body of an error status."""
         return message_of(body)
+
+
+def _is_stream(parser: ResponseParser) -> bool:
+    return parser.headers.get("content-type", "").lower().startswith("text/event-stream")

@@ -107,6 +107,8 @@ class ChatAnswer:
         self.events = 0
         self._sse = SSEDecoder()
         self._usage: _Usage | None = None
+        self._timed_usage: _Usage | None = None
+        """The counts in llama.cpp's latest timings, for streams that bring no usage."""
         self._counted = 0
         """Tokens counted per event so far."""
         self._credited = 0
@@ -123,16 +125,15 @@ class ChatAnswer:
 
     def finish(self, read: int) -> None:
         """Take the end of the stream and settle whether it was a whole answer."""
+        before = self.error
         for event in self._sse.finish():
-            try:
-                self._payload(read, event)
-            except ProtocolError:
-                self.error = self.error or TruncatedError("the stream ended in the middle of an event")
+            self._event(read, event)
+            if before is None and isinstance(self.error, ProtocolError):
+                self.error = TruncatedError("the stream ended in the middle of an event")
+        if self.error is None and not self.events:
+            self.error = ProtocolError("the stream was empty: no event came (the server may have dropped an error)")
         if self.error is None and not self.done and self.finish_reason is None:
-            if not self.events:
-                self.error = ProtocolError("the stream was empty: no event came (the server may have dropped an error)")
-            else:
-                self.error = TruncatedError("the stream ended without [DONE] and without a finish reason")
+            self.error = TruncatedError("the stream ended without [DONE] and without a finish reason")
 
     def take_whole(self, payload: _Payload) -> None:
         """Take an answer that came in one piece; its text has no instants of its own."""
@@ -147,7 +148,7 @@ class ChatAnswer:
     @property
     def usage(self) -> TokenUsage:
         """Token counts, by the best source that the answer offers."""
-        usage, prompt, completion, total = self._usage, None, None, None
+        usage, prompt, completion, total = self._usage or self._timed_usage, None, None, None
         reasoning: int | None = None
         cached = self._cached
         source = "unknown"
@@ -204,9 +205,9 @@ class ChatAnswer:
         cached, prompt, predicted = (timings.get(key) for key in ("cache_n", "prompt_n", "predicted_n"))
         if isinstance(cached, int):
             self._cached = cached
-        if self._usage is None and isinstance(prompt, int) and isinstance(predicted, int):
+        if isinstance(prompt, int) and isinstance(predicted, int):
             read = prompt + (cached if isinstance(cached, int) else 0)
-            self._usage = _Usage(read, predicted, read + predicted)
+            self._timed_usage = _Usage(read, predicted, read + predicted)
 
     def _choice(self, read: int, payload: _Payload, choice: _Choice) -> None:
         self.finish_reason = choice.finish_reason or self.finish_reason

@@ -6,12 +6,10 @@ import difflib
 import inspect
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_modellens.errors import ConfigError, UnknownProviderError
-
-if TYPE_CHECKING:
-    from pytest_modellens.providers.base import ProviderAdapter
+from pytest_modellens.providers.base import ProviderAdapter
 
 __all__ = ["GROUP", "check_name", "create_provider", "provider_class", "provider_names"]
 
@@ -62,9 +60,11 @@ def provider_class(name: str) -> type[ProviderAdapter]:
         return found
     point = _others()[name]
     try:
-        loaded: type[ProviderAdapter] = point.load()
+        loaded: Any = point.load()
     except Exception as exc:  # foreign code at import: anything can come
         raise ConfigError(f"provider {name!r}: {point.value} cannot be loaded ({type(exc).__name__}: {exc})") from exc
+    if not (isinstance(loaded, type) and issubclass(loaded, ProviderAdapter)):
+        raise ConfigError(f"provider {name!r}: {point.value} is no ProviderAdapter class (it is {loaded!r})")
     return loaded
 
 
@@ -82,6 +82,6 @@ def create_provider(name: str, **options: Any) -> ProviderAdapter:
     parameters = inspect.signature(cls).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         taken = {parameter.name for parameter in parameters}
-        for key in given.keys() - taken:
+        for key in sorted(given.keys() - taken):
             raise ConfigError(f"provider {name!r}: takes no {key} (it takes: {', '.join(sorted(taken)) or 'nothing'})")
     return cls(**given)

@@ -1,0 +1,91 @@
+"""The control plane: health pages, model lists and versions, through requests, within the contract's five seconds."""
+
+from __future__ import annotations
+
+import json
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from requests import PreparedRequest, Response
+
+__all__ = ["DEADLINE_S", "PROBE_TIMEOUT_S", "get_json", "has_success_status"]
+
+PROBE_TIMEOUT_S = (2.0, 2.5)
+"""Connect and read time-outs. requests applies them to every address of a name, and to every read."""
+DEADLINE_S = 4.5
+"""For the whole request, however many addresses and reads it takes."""
+_MAX_BYTES = 16 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+def get_json(url: str, *, api_key: str | None, use_proxies: bool) -> Any:
+    """Return the JSON at `url`.
+
+    Raises:
+        requests.RequestException: no connection, a time-out, or an error status.
+        ValueError: no JSON, or too much of it.
+    """
+
+    def read(response: Response) -> Any:
+        response.raise_for_status()
+        body = bytearray()
+        for piece in response.iter_content(65536):
+            body += piece
+            if len(body) > _MAX_BYTES:
+                raise ValueError(f"{url}: longer than {_MAX_BYTES} bytes")
+        return json.loads(bytes(body))
+
+    return _get(url, read, api_key=api_key, use_proxies=use_proxies)
+
+
+def has_success_status(url: str, *, api_key: str | None, use_proxies: bool) -> bool:
+    """Return whether a GET of `url` has a success status; its body is not read.
+
+    Raises:
+        requests.RequestException: no connection, or a time-out.
+    """
+    return _get(url, lambda response: bool(response.ok), api_key=api_key, use_proxies=use_proxies)
+
+
+def _get(url: str, read: Callable[[Response], T], *, api_key: str | None, use_proxies: bool) -> T:
+    import requests
+
+    def sign(prepared: PreparedRequest) -> PreparedRequest:
+        # Not a plain header: requests lets credentials of the URL and of .netrc replace that.
+        prepared.headers["Authorization"] = f"Bearer {api_key}"
+        return prepared
+
+    def fetch() -> T:
+        with requests.Session() as session:
+            session.trust_env = use_proxies
+            with session.get(url, auth=sign if api_key else None, timeout=PROBE_TIMEOUT_S, stream=True) as response:
+                return read(response)
+
+    return _within_deadline(fetch)
+
+
+def _within_deadline(call: Callable[[], T]) -> T:
+    """Return what `call` does. A server that dribbles, or a name server that is silent, holds only a thread."""
+    from requests import Timeout
+
+    outcomes: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcomes.put((call(), None))
+        except Exception as exc:  # noqa: BLE001 - raised again by the caller
+            outcomes.put((None, exc))
+
+    Thread(target=run, name="modellens-control", daemon=True).start()
+    try:
+        result, error = outcomes.get(timeout=DEADLINE_S)
+    except Empty:
+        raise Timeout(f"no complete answer within {DEADLINE_S:g} s") from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
