@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.suite.expect import Expect
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_modellens.models import Message
+    from pytest_modellens.suite.dataset import Dataset
     from pytest_modellens.suite.limits import Limit
+    from pytest_modellens.suite.slo import Slo
+    from pytest_modellens.suite.synthetic import Synthetic
 
 __all__ = ["Case", "Cell", "Scalar", "Suite", "case_hash", "suite_hash"]
 
@@ -37,9 +41,13 @@ class Case:
     """Where the case begins in the file, from 1."""
     description: str = ""
     prompt: str = ""
-    """The text to send, already read when it stands in a file; empty when `messages` is given."""
+    """The text to send, already read when it stands in a file; empty with any other source of prompts."""
     system_prompt: str | None = None
     messages: tuple[Message, ...] | None = None
+    dataset: Dataset | None = None
+    """Where prompts come from instead; see `suite.prompts`."""
+    synthetic: Synthetic | None = None
+    """How prompts are made up instead; see `suite.prompts`."""
     model: str | None = None
     """None takes the one of the command line, else the provider's own."""
     stream: bool = True
@@ -71,6 +79,10 @@ class Case:
     marks: tuple[str, ...] = ()
     expect: Expect = field(default_factory=Expect)
     limits: tuple[Limit, ...] = ()
+    load: LoadPlan | None = None
+    """Load on the server; `rounds`, `warmup` and `concurrency` mean nothing then. None: rounds."""
+    slo: tuple[Slo, ...] = ()
+    """What each request must keep to."""
     overrides: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, repr=False)
     """The values of `matrix` by field of `Case`, as the field holds them (`timeout: 60s` is `timeout_s`, 60.0)."""
 
@@ -139,12 +151,13 @@ def suite_hash(cases: tuple[Case, ...]) -> str:
 def case_hash(case: Case) -> str:
     """Return a SHA-256 over what a case sends and how: two runs of equal hash measured the same thing.
 
-    It covers prompts' text, sampling, streaming, cache, concurrency and matrix. It leaves out what only judges or
-    repeats (expect, limits, marks, rounds, warm-up, time-outs), descriptions, and where to send it (headers, base URL).
+    It covers prompts' text (of a data set, the file's bytes), sampling, streaming, cache, concurrency, the shape of the
+    load, and the matrix. It leaves out what only judges or repeats (expect, limits, SLOs, marks, rounds, requests,
+    duration, warm-up, time-outs), descriptions, and where to send it (headers, base URL).
     """
     from msgspec.json import encode
 
-    sent = (
+    sent: tuple[Any, ...] = (
         case.name,
         _digest(case.prompt),
         case.system_prompt if case.system_prompt is None else _digest(case.system_prompt),
@@ -155,11 +168,28 @@ def case_hash(case: Case) -> str:
         tuple(case.overrides),
         tuple(tuple(map(_swept, values)) for values in case.overrides.values()),
     )
+    # Only where there are any, so that the hash of a case without them is what it was before they existed.
+    many = {"load": case.load and _shape(case.load), "dataset": _rows(case.dataset), "synthetic": case.synthetic}
+    sent += tuple((name, value) for name, value in many.items() if value is not None)
     return hashlib.sha256(encode(sent, order="deterministic")).hexdigest()
 
 
 def _swept(value: Any) -> Any:
+    if isinstance(value, LoadPlan):
+        return _shape(value)
     return _digest(value) if isinstance(value, str) else value
+
+
+def _shape(plan: LoadPlan) -> tuple[Any, ...]:
+    """Return what a plan puts on the server at any time, without how long."""
+    closed = (plan.concurrency, plan.stagger_s, plan.ramp_s)
+    return (*closed, plan.rate, plan.arrival, plan.burstiness, plan.max_in_flight, plan.seed)
+
+
+def _rows(dataset: Dataset | None) -> tuple[Any, ...] | None:
+    if dataset is None:
+        return None
+    return (dataset.digest(), dataset.field, dataset.max_tokens_field, dataset.sample, dataset.seed)
 
 
 def _digest(text: str) -> str:

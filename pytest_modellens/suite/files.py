@@ -27,18 +27,19 @@ class FileError(ValueError):
         self.line = line
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, max_bytes: int | None = None) -> str:
     """Return the UTF-8 text of a regular file, with Unix line ends and without a byte order mark.
 
     Raises:
         FileError: unreadable, not a file, too large or not UTF-8.
     """
     try:
+        most = MAX_BYTES if max_bytes is None else max_bytes
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise FileError("is not a file")
-        if status.st_size > MAX_BYTES:
-            raise FileError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        if status.st_size > most:
+            raise FileError(f"has {status.st_size:,} bytes, more than {most:,}")
         data = path.read_bytes()
     except FileNotFoundError as exc:
         raise FileError("does not exist") from exc
@@ -74,10 +75,25 @@ class Source:
             FileError: outside of the folder, or not readable as text.
         """
         if name not in self._texts:
-            self._texts[name] = self._read(name)
+            self._texts[name] = read_text(self._inside(name))
         return self._texts[name]
 
-    def _read(self, name: str) -> str:
+    def file_at(self, name: str) -> Path:
+        """Return the path of the file `name` below the suite's folder, which is there and can be read.
+
+        Raises:
+            FileError: outside of the folder, missing, no file, or not readable.
+        """
+        path = self._inside(name)
+        try:
+            if not path.is_file():
+                raise FileError("is not a file" if path.exists() else "does not exist")
+            path.open("rb").close()
+        except OSError as exc:
+            raise FileError(f"cannot be read: {exc.strerror or exc}") from exc
+        return path
+
+    def _inside(self, name: str) -> Path:
         if "\x00" in name:
             raise FileError("is no file name")
         root = self.folder.resolve()
@@ -86,7 +102,7 @@ class Source:
         target = (root / name).resolve() if inside else root
         if not inside or not target.is_relative_to(root):
             raise FileError("leads outside of the suite's folder")
-        return read_text(target)
+        return target
 
     def expand(self, value: str) -> str:
         """Return `value` with `${NAME}` and `${NAME:default}` replaced from the environment.

@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Key", "mapping_schema", "parse_keys", "table", "unknown"]
 
-NOT_YET = {
-    "dataset": "prompts from a data set are not in this version (give prompts by 'prompt' or 'prompt_file')",
-    "load": "open-loop load and sweeps are not in this version (use 'rounds' and 'concurrency')",
-    "slo": "goodput is not in this version (use 'limits')",
-    "synthetic": "synthetic prompts are not in this version (give prompts by 'prompt' or 'prompt_file')",
-}
-"""Keys of the format's future."""
-
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -58,9 +50,6 @@ def parse_keys(values: YamlMap, keys: Mapping[str, Key], scope: Scope) -> dict[s
 
 def unknown(name: str, keys: Mapping[str, Any], scope: Scope, line: int) -> None:
     """Tell `scope` that it has no key `name`."""
-    if name in NOT_YET:
-        scope.wrong(line, f"{name!r} of {scope.place}: {NOT_YET[name]}")
-        return
     guess = suggestion(name, keys)
     scope.meant.update(key for key in keys if guess == f" (did you mean {key!r}?)")
     scope.wrong(line, f"unknown key {name[:60]!r} in {scope.place}{guess}")

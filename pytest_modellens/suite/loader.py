@@ -9,8 +9,9 @@ from pytest_modellens.errors import Problem, SuiteError
 from pytest_modellens.suite.files import FileError, Source, read_text
 from pytest_modellens.suite.keys import parse_keys, unknown
 from pytest_modellens.suite.kinds import Scope, shown
-from pytest_modellens.suite.limits import METRICS, Limit
-from pytest_modellens.suite.schema import CASE_KEYS, DEFAULTS_KEYS, PROMPT_SOURCES, Case, Suite, suite_hash
+from pytest_modellens.suite.limits import METRICS
+from pytest_modellens.suite.relations import Written, check_load, check_sources, values_of
+from pytest_modellens.suite.schema import CASE_KEYS, DEFAULTS_KEYS, Case, Suite, suite_hash
 from pytest_modellens.suite.yamltext import YamlList, YamlMap, YamlTextError, parse_yaml
 
 if TYPE_CHECKING:
@@ -94,20 +95,13 @@ class _Reader:
         scope = Scope(f"case {shown(name)}" if isinstance(name, str) else f"case {position}", self._source)
         own = parse_keys(written, CASE_KEYS, scope)
         self._check_name(written, line, scope)
-        self._check_sources(written, line, scope)
-        inherited = self._inherited
-        if any(key in written for key in PROMPT_SOURCES):
-            inherited = {key: value for key, value in inherited.items() if key not in PROMPT_SOURCES}
-        values = {**inherited, **own}
-        axes = values.pop("matrix", None)
-        if axes is not None:
-            values["matrix"], values["overrides"] = axes
-        if values.get("messages") is not None and "system_prompt" not in written:
-            values["system_prompt"] = None
+        whole = Written(written, self._defaults, line)
+        check_sources(whole, scope)
+        check_load(whole, scope)
         if scope.failed:
             return None
-        case = Case(**values, line=line)
-        self._check_case(case, written, line)
+        case = Case(**values_of(own, self._inherited), line=line)
+        self._check_case(case, whole)
         return case
 
     def _check_name(self, written: YamlMap, line: int, scope: Scope) -> None:
@@ -120,26 +114,7 @@ class _Reader:
                 scope.wrong(written.lines["name"], f"case name {shown(name)} is used twice (first on line {first})")
             self._names.setdefault(name, written.lines["name"])
 
-    def _check_sources(self, written: YamlMap, line: int, scope: Scope) -> None:
-        """Tell `scope` unless the case has exactly one source of its prompt."""
-        owner = written if any(key in written for key in PROMPT_SOURCES) else self._defaults
-        lines = {key: owner.lines[key] for key in PROMPT_SOURCES if key in owner}
-        holder = written if "matrix" in written else self._defaults
-        axes = holder.get("matrix")
-        if isinstance(axes, YamlMap):
-            lines.update({key: axes.lines[key] for key in PROMPT_SOURCES if key in axes})
-        if len(lines) > 1:
-            first, second = sorted(lines, key=lambda key: lines[key])[:2]
-            scope.wrong(lines[second], f"{scope.place} has two prompts, {first!r} and {second!r} (keep one)")
-        elif not lines and not scope.meant & {*PROMPT_SOURCES} and not {"dataset", "synthetic"} & written.keys():
-            scope.wrong(line, f"{scope.place} has no prompt (give 'prompt', 'prompt_file' or 'messages')")
-        if "messages" in lines and (
-            "system_prompt" in written or (isinstance(axes, YamlMap) and "system_prompt" in axes)
-        ):
-            at = written.lines.get("system_prompt", lines["messages"])
-            scope.wrong(at, f"'system_prompt' of {scope.place} is not sent with 'messages' (make it the first message)")
-
-    def _check_case(self, case: Case, written: YamlMap, line: int) -> None:
+    def _check_case(self, case: Case, written: Written) -> None:
         """Report what each key allows and the case as a whole does not."""
         cells = 1
         for values in case.overrides.values():
@@ -147,30 +122,33 @@ class _Reader:
         self._cells += cells
         if self._cells - cells <= MAX_CELLS_IN_SUITE < self._cells:
             self._source.report(
-                line, f"the suite has more than {MAX_CELLS_IN_SUITE:,} cells, from case {case.name!r} on"
+                written.line, f"the suite has more than {MAX_CELLS_IN_SUITE:,} cells, from case {case.name!r} on"
             )
-        owner = written if "limits" in written else self._defaults
         for limit in case.limits:
-            reason = _impossible(limit, case)
-            if reason:
-                at = owner["limits"].lines[f"{limit.metric}.{limit.statistic}"]
-                key = f"{limit.metric}.{limit.statistic}"
-                self._source.report(at, f"limit {key!r} of case {case.name!r} can never be measured: {reason}")
+            self._check_metric(limit.metric, f"{limit.metric}.{limit.statistic}", "limits", case, written)
+        for slo in case.slo:
+            self._check_metric(slo.metric, slo.metric, "slo", case, written)
         least, most = case.expect.min_tokens, min(case.overrides.get("max_tokens", (case.max_tokens,)))
         if least is not None and least > most:
-            owner = written if "expect" in written else self._defaults
-            at = owner["expect"].lines["min_tokens"]
+            at = written.holder("expect")["expect"].lines["min_tokens"]
             self._source.report(
                 at, f"'min_tokens' of expect of case {case.name!r} is more than its 'max_tokens', {most}"
             )
 
+    def _check_metric(self, metric: str, key: str, judged_by: str, case: Case, written: Written) -> None:
+        reason = _impossible(metric, case)
+        if reason:
+            kind = "limit" if judged_by == "limits" else "SLO"
+            at = written.holder(judged_by)[judged_by].lines[key]
+            self._source.report(at, f"{kind} {key!r} of case {case.name!r} can never be measured: {reason}")
 
-def _impossible(limit: Limit, case: Case) -> str | None:
-    """Return why no cell, or not every cell, of `case` has the metric of `limit`; None when each may have it."""
-    metric = METRICS[limit.metric]
+
+def _impossible(name: str, case: Case) -> str | None:
+    """Return why no cell, or not every cell, of `case` has the metric `name`; None when each may have it."""
+    metric = METRICS[name]
     streams = case.overrides.get("stream", (case.stream,))
     if metric.streamed_only and not all(streams):
-        return f"{limit.metric} needs 'stream: true'"
+        return f"{name} needs 'stream: true'"
     if metric.several_tokens and min(case.overrides.get("max_tokens", (case.max_tokens,))) < 2 and any(streams):
-        return f"{limit.metric} needs 'max_tokens' of at least 2"
+        return f"{name} needs 'max_tokens' of at least 2"
     return None

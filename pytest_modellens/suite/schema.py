@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pytest_modellens.suite import judging, nested
+from pytest_modellens.suite import judging, nested, sources
 from pytest_modellens.suite.case import Case, Cell, Suite, case_hash, suite_hash
 from pytest_modellens.suite.expect import Expect
 from pytest_modellens.suite.keys import Key, mapping_schema, table
@@ -26,7 +26,9 @@ from pytest_modellens.suite.kinds import (
     text,
 )
 from pytest_modellens.suite.limits import Limit
+from pytest_modellens.suite.loading import load
 from pytest_modellens.suite.matrix import matrix
+from pytest_modellens.suite.slo import slo
 
 __all__ = [
     "CASE_KEYS",
@@ -42,7 +44,7 @@ __all__ = [
     "suite_hash",
 ]
 
-PROMPT_SOURCES = ("prompt", "prompt_file", "messages")
+PROMPT_SOURCES = ("prompt", "prompt_file", "messages", "dataset", "synthetic")
 """Keys of which a case has exactly one."""
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
@@ -76,6 +78,8 @@ _ALONE = table(
         swept=True,
     ),
     Key("messages", nested.messages(), "A whole conversation instead of a prompt."),
+    Key("dataset", sources.dataset(), "A file of prompts, which requests take in turn."),
+    Key("synthetic", sources.synthetic(), "Made-up prompts of a length, each different, the same for the same seed."),
     Key("system_prompt", nullable(text()), "A system message before the prompt; null sends none.", swept=True),
     Key(
         "model",
@@ -115,6 +119,8 @@ _ALONE = table(
     Key("marks", nested.marks(), "Marks of pytest to select cases by (-m); they must be registered."),
     Key("expect", judging.expect(), "What every response must look like; the case fails when one does not."),
     Key("limits", judging.limits(), 'What the numbers must keep to, as {ttft_ms.p95: "< 500"}.'),
+    Key("load", load(), "Load on the server instead of rounds: many requests at once, or so many per second."),
+    Key("slo", slo(), "What each single request must keep to, as {ttft_ms: 500}: the share that does is the goodput."),
 )
 
 DEFAULTS_KEYS = {

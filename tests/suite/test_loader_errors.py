@@ -133,10 +133,6 @@ OF_CASE = [
     ("matrix: {temperatur: [1]}", "unknown key 'temperatur' in the matrix of case 'a' (did you mean 'temperature'?)"),
     ("matrix: {headers: [1]}", "'headers' cannot be in the matrix of case 'a'"),
     ("matrix: {base_url: ['http://x']}", "'base_url' cannot be in the matrix of case 'a'"),
-    ("load: {rate: 4/s}", "'load' of case 'a': open-loop load and sweeps are not in this version (use 'rounds' and 'concurrency')"),
-    ("slo: {ttft_ms: 5}", "'slo' of case 'a': goodput is not in this version (use 'limits')"),
-    ("dataset: {}", "'dataset' of case 'a': prompts from a data set are not in this version (give prompts by 'prompt' or 'prompt_file')"),
-    ("synthetic: {}", "'synthetic' of case 'a': synthetic prompts are not in this version (give prompts by 'prompt' or 'prompt_file')"),
 ]  # fmt: skip
 
 
@@ -180,9 +176,9 @@ def test_suite_error_of_messages(problems: Problems, written: str, line: str, ex
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cases:\n- name: a\n", "2: case 'a' has no prompt (give 'prompt', 'prompt_file' or 'messages')"),
+        ("cases:\n- name: a\n", "2: case 'a' has no prompt (give 'prompt', 'prompt_file', 'messages', 'dataset' or 'synthetic')"),
         ("cases:\n- name: a\n  promt: x\n", "3: unknown key 'promt' in case 'a' (did you mean 'prompt'?)"),
-        ("cases:\n- name: a\n  dataset: x\n", "3: 'dataset' of case 'a': prompts from a data set are not in this version (give prompts by 'prompt' or 'prompt_file')"),
+        ("cases:\n- name: a\n  dataset: x\n", "3: 'dataset' of case 'a' must be a mapping such as {file: data/prompts.jsonl} (got 'x')"),
         ("cases:\n- name: a\n  prompt: x\n  messages: [{role: user, content: x}]\n", "4: case 'a' has two prompts, 'prompt' and 'messages' (keep one)"),
         ("cases:\n- name: a\n  messages: [{role: user, content: x}]\n  matrix: {prompt: [x]}\n", "4: case 'a' has two prompts, 'messages' and 'prompt' (keep one)"),
         ("cases:\n- name: a\n  messages: [{role: user, content: x}]\n  system_prompt: x\n", "4: 'system_prompt' of case 'a' is not sent with 'messages' (make it the first message)"),
