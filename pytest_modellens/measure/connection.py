@@ -124,7 +124,8 @@ class Connection:
         assert self.sock is not None
         assert self.route.proxy is not None
         # CONNECT names the port always, unlike a Host header (RFC 9110, 9.3.6).
-        authority = f"{self.route.authority.removesuffix(':443')}:{self.route.port}"
+        host = f"[{self.route.host}]" if ":" in self.route.host else self.route.host
+        authority = f"{host}:{self.route.port}"
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         if self.route.proxy.authorization:
             lines.append(f"Proxy-Authorization: {self.route.proxy.authorization}")
