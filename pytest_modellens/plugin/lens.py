@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,8 @@ from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_modellens.models import RunRequest, RunResult
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Cell
@@ -90,14 +93,12 @@ class Lens:
         """
         settings = self._settings
         cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=settings.timeout)
-        provider, own = self._provider_for(cell)
         try:
-            run = self._measure(provider, cell, benchmark)
+            with self._provider_for(cell) as provider:
+                run = self._measure(provider, cell, benchmark)
         except ModelLensError as exc:
+            _spare(benchmark)
             pytest.fail(f"{self._where(cell)}: {exc}", pytrace=False)
-        finally:
-            if own:
-                provider.close()
         self._publish(run, benchmark)
         found = findings(run.records, limits=cell.case.limits, planned=run.planned, stopped=run.stopped)
         if found and run.request.model == GUESSED_MODEL and any(not record.ok for record in run.records):
@@ -150,7 +151,8 @@ class Lens:
             # Never `benchmark(one_round)`: its calibration would send dozens of requests.
             benchmark.pedantic(one_round, rounds=run.cell.case.rounds, warmup_rounds=run.warmup, iterations=1)
         except _RoundError:
-            pass
+            if benchmark.stats is not None:
+                benchmark.stats.stats.data.clear()  # its table would show the rounds before the failure
 
     def _keep(self, run: CellRun, sampler: HardwareSampler) -> None:
         summary = sampler.summary()
@@ -177,14 +179,17 @@ class Lens:
                 if benchmark is not None:
                     benchmark.extra_info[metric] = value
 
-    def _provider_for(self, cell: Cell) -> tuple[ProviderAdapter, bool]:
-        """Return who is asked, and whether it was made for this cell alone."""
+    @contextmanager
+    def _provider_for(self, cell: Cell) -> Iterator[ProviderAdapter]:
+        """Lend who is asked: the test's provider, or one made for a cell that names an address."""
         if cell.case.base_url is None:
-            return self.provider, False
+            yield self.provider
+            return
+        own = with_base_url(self.provider, cell.case.base_url, self._settings)
         try:
-            return with_base_url(self.provider, cell.case.base_url, self._settings), True
-        except ModelLensError as exc:
-            pytest.fail(f"{self._where(cell)}: base_url: {exc}", pytrace=False)
+            yield own
+        finally:
+            own.close()
 
     def _origin(self, request: RunRequest) -> Origin:
         return Origin(
@@ -223,6 +228,14 @@ class Lens:
         if isinstance(module, SuiteModule):
             return f"{module.shown_path}:{cell.case.line}"
         return f"{self._suite()}: case {cell.case.name!r}"
+
+
+def _spare(benchmark: Any) -> None:
+    """Have pytest-benchmark's fixture take itself for used, so that it does not warn beside the failure."""
+    if benchmark is not None:
+        with suppress(Exception):  # it was used, and says so
+            benchmark.disabled = True
+            benchmark.pedantic(int)
 
 
 def _progress(run: CellRun) -> str:

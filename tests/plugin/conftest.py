@@ -18,6 +18,7 @@ from tests.tiny_gguf import make_tiny_gguf
 for _name in (
     "pandas",
     "scipy.special",
+    "requests",
     "yaml",
     "filelock",
     "jsonschema",

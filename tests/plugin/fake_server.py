@@ -45,6 +45,7 @@ class Chat(BaseHTTPRequestHandler):
     """One connection to a `FakeServer`."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: FakeServer
     body: dict[str, Any]
 

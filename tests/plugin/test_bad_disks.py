@@ -1,0 +1,117 @@
+"""Results that cannot be written fail the test that they belong to, and stop nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
+    from tests.plugin.fake_server import FakeServer
+
+LONG = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))\n"
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, *, during: str) -> None:
+    """Let no record of the case `during` be written."""
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if f'"case":"{during}"'.encode() in bytes(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
+
+
+def test_results_folder_that_cannot_be_made_stops_the_run_before_it_begins(project: Project, server: FakeServer) -> None:
+    project.case()
+    project.write("file", "not a folder")
+    result = project.run(server, "--modellens-results=file/results")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *file/results: cannot hold results (*; choose another folder with --modellens-results)"]
+    )
+    result.stderr.no_fnmatch_line("*Traceback*")
+    assert server.connections == 0
+
+
+def test_full_disk_fails_the_test_everywhere_alike(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.suite("defaults: {rounds: 1, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")
+    with monkeypatch.context() as patch:
+        fill_disk(patch, during="a")
+        result = project.run(server, "--junitxml=out.xml")
+    result.assert_outcomes(failed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*requests.jsonl: 1 lines are not on disk yet (No space left on device; make room, *"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert "No space left on device" in (project.path / "out.xml").read_text()
+    project.run(server, "--lf", "--collect-only", "-q").stdout.fnmatch_lines(["*::a*", "*::b*"])
+
+
+def test_disk_with_room_again_gets_the_records_before(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.suite("defaults: {rounds: 1, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")
+    write, refused = os.write, []
+
+    def full_once(descriptor: int, data: bytes) -> int:
+        if b'"case":"a"' in bytes(data) and not refused:
+            refused.append(data)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full_once)
+    project.run(server).assert_outcomes(failed=1, passed=1)
+    assert [record["case"] for record in project.result.records] == ["a", "b"]
+    assert project.result.problems == []
+
+
+def test_full_disk_fails_an_expected_failure_too(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.case("marks: [xfail], expect: {contains: London}, rounds: 1")
+    fill_disk(monkeypatch, during="a")
+    result = project.run(server)
+    result.assert_outcomes(failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*No space left on device*"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of this kind")
+def test_disk_that_fills_up_for_good_is_told_at_the_end(project: Project, server: FakeServer) -> None:
+    project.case("rounds: 20")
+    project.write("conftest.py", LONG.format(size=20_000))
+    result = project.run_apart(server)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*requests.jsonl: 20 lines are not on disk yet (File too large; *",
+            "*requests.jsonl: 20 lines were lost (File too large)",
+            "results: results/*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stderr.no_fnmatch_line("*Traceback*")
+
+
+def test_machine_that_hides_its_processes_is_measured_all_the_same(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> object:
+        raise psutil.AccessDenied(1)
+
+    for name in ("net_connections", "virtual_memory", "swap_memory", "cpu_percent", "process_iter", "Process"):
+        monkeypatch.setattr(psutil, name, denied)
+    project.case()
+    project.run(server).assert_outcomes(passed=1)
+    hardware = project.result.records[0]["hardware"]
+    assert hardware["ram_used_mb_mean"] is None
+    assert hardware["process_note"]

@@ -1,0 +1,176 @@
+"""Options: three ways to give each, one order among them, and a message that names what cannot be used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_modellens.plugin.options import OPTIONS, SETTINGS, Settings
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
+    from tests.plugin.fake_server import FakeServer
+
+GOOD: dict[str, tuple[str, str, str, Any]] = {
+    "model": ("a", "b", "c", "a"),
+    "base-url": ("http://a/v1/", "http://b", "http://c", "http://a/v1"),
+    "api-key-env": ("A_KEY", "B_KEY", "C_KEY", "A_KEY"),
+    "rounds": ("1", "2", "3", 1),
+    "warmup": ("0", "2", "3", 0),
+    "timeout": ("1500ms", "2m", "3", 1.5),
+    "results": ("a", "b", "c", "a"),
+    "run-name": ("a", "b", "c", "a"),
+}
+"""By option: values for the command line, the environment and the ini file, and what the first one means."""
+
+BAD = [
+    ("model", " ", "must not be empty (got ' ')"),
+    ("base-url", "localhost:8000", "must be a URL such as http://127.0.0.1:8000/v1 (got 'localhost:8000')"),
+    ("base-url", "http://joe:secret@host:x", "must be a URL such as http://127.0.0.1:8000/v1"),
+    ("api-key-env", " ", "must not be empty (got ' ')"),
+    ("rounds", "0", "must be a whole number from 1 on (got '0')"),
+    ("rounds", "many", "must be a whole number from 1 on (got 'many')"),
+    ("rounds", "2.5", "must be a whole number from 1 on (got '2.5')"),
+    ("rounds", "²", "must be a whole number from 1 on (got '²')"),
+    ("warmup", "-1", "must be a whole number from 0 on (got '-1')"),
+    ("timeout", "5x", "must be a duration such as 60s, 2m or 500ms (got '5x')"),
+    ("timeout", "0", "must be a duration such as 60s, 2m or 500ms (got '0')"),
+    ("results", " ", "must not be empty (got ' ')"),
+    ("run-name", " ", "must not be empty (got ' ')"),
+]
+
+
+def settings(project: Project, *arguments: str) -> Settings:
+    return project.pytester.parseconfigure(*arguments).stash[SETTINGS]
+
+
+def test_every_option_is_tried_here() -> None:
+    assert {option.name for option in OPTIONS} == {*GOOD} == {name for name, _, _ in BAD}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_option_of_the_command_line_wins_over_environment_and_ini(
+    project: Project, monkeypatch: pytest.MonkeyPatch, option: Any
+) -> None:
+    first, second, third, meaning = GOOD[option.name]
+    field = option.name.replace("-", "_")
+    assert getattr(settings(project), field) is None
+    project.pytester.makeini(f"[pytest]\n{option.dest} = {third}\n")
+    from_ini = getattr(settings(project), field)
+    assert from_ini == option.parse(third)
+    monkeypatch.setenv(option.dest.upper(), second)
+    assert getattr(settings(project), field) == option.parse(second) != from_ini
+    assert getattr(settings(project, f"{option.flag}={first}"), field) == meaning == option.parse(first)
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD)
+def test_bad_value_is_a_usage_error_that_names_the_option(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    result = project.run(None, f"--modellens-{name}={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines == [f"ERROR: --modellens-{name}: {message}", ""]
+    variable = f"MODELLENS_{name.replace('-', '_').upper()}"
+    monkeypatch.setenv(variable, value)
+    assert project.run(None).errlines == [f"ERROR: {variable}: {message}", ""]
+
+
+def test_bad_value_of_the_ini_file_is_named_as_there(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nmodellens_rounds = many\n")
+    result = project.run(None)
+    assert result.errlines == ["ERROR: modellens_rounds: must be a whole number from 1 on (got 'many')", ""]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: llamacpp, local, *vllm)"),
+        ("", "unknown provider '' (known: llamacpp, local, *vllm)"),
+        ("vllm=host:8000", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
+        ("vllm=", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_provider_that_cannot_be_is_a_usage_error(project: Project, given: str, message: str) -> None:
+    result = project.run(None, f"--provider={given}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --provider*: {message}".replace("*: *", "*")])
+    result.stderr.no_fnmatch_line("*Traceback*")
+
+
+def test_provider_comes_from_command_line_environment_or_ini(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def labels(*arguments: str) -> list[str]:
+        return [spec.label for spec in settings(project, *arguments).providers]
+
+    assert labels() == []
+    project.pytester.makeini("[pytest]\nmodellens_provider = vllm openai\n")
+    assert labels() == ["vllm", "openai"]
+    monkeypatch.setenv("MODELLENS_PROVIDER", "local vllm=http://h/v1")
+    assert labels() == ["local", "vllm"]
+    assert labels("--modellens-provider", "llamacpp", "--provider", "vllm") == ["llamacpp", "vllm"]
+
+
+def test_one_base_url_for_two_providers_is_a_usage_error(project: Project) -> None:
+    result = project.run(None, "--provider=vllm", "--provider=openai", "--modellens-base-url=http://h/v1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --modellens-base-url: is for one provider (give each its own: *"])
+
+
+def test_strict_comes_from_command_line_environment_ini_or_ci(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings(project).strict is False
+    monkeypatch.setenv("CI", "true")
+    assert settings(project).strict is True
+    project.pytester.makeini("[pytest]\nmodellens_strict = false\n")
+    assert settings(project).strict is False
+    monkeypatch.setenv("MODELLENS_STRICT", "1")
+    assert settings(project).strict is True
+    monkeypatch.setenv("MODELLENS_STRICT", "off")
+    assert settings(project).strict is False
+    assert settings(project, "--modellens-strict").strict is True
+    monkeypatch.setenv("MODELLENS_STRICT", "maybe")
+    assert project.run(None).errlines == ["ERROR: MODELLENS_STRICT: must be true or false (got 'maybe')", ""]
+
+
+def test_api_key_variable_that_is_not_set_is_told(project: Project, server: FakeServer) -> None:
+    project.case()
+    result = project.run(server, "--modellens-api-key-env", "NO_SUCH_KEY")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*--modellens-api-key-env: the variable NO_SUCH_KEY is not set"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert server.connections == 0
+
+
+def test_suite_files_of_the_ini_file_are_collected(project: Project, server: FakeServer) -> None:
+    project.pytester.makeini("[pytest]\nmodellens_suite_files = prompts/*.yml\n")
+    project.suite()
+    project.suite(name="prompts/chat.yml")
+    result = project.run(server, "--collect-only", "-q")
+    assert {line.partition("::")[0] for line in result.outlines if "::" in line} == {"prompts/chat.yml"}
+
+
+def test_help_lists_every_option_in_one_style(project: Project) -> None:
+    result = project.run(None, "--help")
+    result.stdout.fnmatch_lines(["LLM inference benchmarks:", "*--provider*NAME*"])
+    for option in OPTIONS:
+        result.stdout.fnmatch_lines([f"  {option.flag}=*"])
+        assert re.match(r"[A-Z].*\(default: .+\)$", option.help)
+
+
+def test_table_of_the_documentation_equals_the_code() -> None:
+    page = Path(__file__).parents[2] / "docs" / "options.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    documented = [line for line in lines if line.startswith("| `--modellens-")]
+    expected = [
+        f"| `{option.flag} {option.metavar}` | `{option.dest}` | `{option.dest.upper()}` | {option.help} |"
+        for option in OPTIONS
+    ]
+    assert documented[: len(expected)] == expected
+    assert [line for line in lines if "`modellens_strict`" in line]
+    assert [line for line in lines if "`modellens_suite_files`" in line]
+    assert [line for line in lines if line.startswith("| `--provider NAME[=URL]`")]
