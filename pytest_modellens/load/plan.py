@@ -67,7 +67,7 @@ class LoadPlan:
             concurrency=share.of(self.concurrency),
             requests=share.of(self.requests),
             warmup_requests=share.of(self.warmup_requests),
-            max_in_flight=share.of(self.max_in_flight),
+            max_in_flight=None if self.max_in_flight is None else max(1, share.of(self.max_in_flight)),
         )
 
 

@@ -1,0 +1,225 @@
+"""A load, carried out: requests begun at their instants, replies decoded while nothing is due."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.load.carriers import carrier_of
+from pytest_modellens.load.descriptors import room_in_flight
+from pytest_modellens.load.interrupt import deferred_interrupt
+from pytest_modellens.load.pace import pace_of
+from pytest_modellens.load.plan import Share
+from pytest_modellens.load.reply import LoadProgress, LoadReply
+from pytest_modellens.measure.clock import now_ns
+from pytest_modellens.providers.http import HTTPProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_modellens.load.carriers import Carrier
+    from pytest_modellens.load.interrupt import Interrupt
+    from pytest_modellens.load.pace import Pace, Turn
+    from pytest_modellens.load.plan import LoadPlan
+    from pytest_modellens.models import RunRequest
+    from pytest_modellens.providers.base import ProviderAdapter
+
+__all__ = ["LoadProgress", "LoadReply", "execute"]
+
+MAX_BACKLOG = 64
+"""Ended requests that wait to be decoded; beyond that decoding comes first, so that memory stays flat."""
+MAX_THREADS = 64
+"""Calls at once of an adapter without our client, in an open loop that sets no bound."""
+ERRORS_OVER = 20
+"""Requests that the error rate is taken over."""
+_LOOK_NS = 50_000_000
+"""Longest time without a look at Ctrl-C."""
+_EARLY_NS = 1_200_000
+"""How much before an instant the wait ends and the spin begins: selectors round time-outs up to a millisecond, and
+waking up takes a tenth of one."""
+
+
+def execute(
+    provider: ProviderAdapter,
+    plan: LoadPlan,
+    requests: Iterator[RunRequest],
+    *,
+    stall_timeout_s: float | None = None,
+    on_progress: Callable[[LoadProgress], None] | None = None,
+    share: Share | None = None,
+    begin_ns: int | None = None,
+    on_begin: Callable[[Turn, int], None] | None = None,
+) -> Iterator[LoadReply]:
+    """Put the load of `plan` on `provider` and yield each request as it is decoded, warm-up too.
+
+    Requests begin at their instants, over one client for our own providers and over threads for other adapters. A
+    request that begins late does begin, and its lateness is in the reply. What the consumer does between two replies
+    happens in this thread too, so it should be quick. Ctrl-C cancels what is under way, yields it, and is then raised
+    again.
+
+    Args:
+        provider: who is asked.
+        plan: the whole load.
+        requests: what to send, in order; the load ends early when they do.
+        stall_timeout_s: longest silence of the server within one request; None sets no bound.
+        on_progress: called after each reply, and once more at the end.
+        share: the part of the load that is this worker's; None: all of it. `requests` are then the worker's own.
+        begin_ns: when the load begins, on the scale of `now_ns`; None: now.
+        on_begin: called with each request that has just begun, and how many are in flight.
+
+    Raises:
+        ConfigError: more connections than this process may open.
+    """
+    share = share or Share()
+    is_ours = isinstance(provider, HTTPProvider)
+    part = plan.part(share)
+    room = room_in_flight(part) if is_ours or part.concurrency or part.max_in_flight else MAX_THREADS
+    carrier = carrier_of(provider, requests, threads=room, stall_timeout_s=stall_timeout_s, worker=share.worker)
+    begin_ns = now_ns() if begin_ns is None else begin_ns
+    pace = pace_of(plan, begin_ns, share=share, room=room)
+    load = _Load(carrier, pace, plan.max_error_rate, begin_ns, on_progress=on_progress, on_begin=on_begin)
+    with deferred_interrupt() as interrupt, _old_objects_left_alone():
+        try:
+            yield from load.run(interrupt)
+        except KeyboardInterrupt:
+            yield from load.give_up("interrupted")
+            raise
+        finally:
+            carrier.close()
+
+
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Keep the garbage collector to objects made from now on: a look at all others takes tens of milliseconds."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+class _Load:
+    """One load under way."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        pace: Pace,
+        max_error_rate: float,
+        begin_ns: int,
+        *,
+        on_progress: Callable[[LoadProgress], None] | None,
+        on_begin: Callable[[Turn, int], None] | None,
+    ) -> None:
+        self._carrier = carrier
+        self._pace = pace
+        self._max_error_rate = max_error_rate
+        self._begin_ns = begin_ns
+        self._on_progress = on_progress
+        self._on_begin = on_begin
+        self._backlog: deque[Any] = deque()
+        self._recent: deque[bool] = deque(maxlen=ERRORS_OVER)
+        self._begun = self._ended = self._failed = 0
+        self._stopped: str | None = None
+        self._reply_ns = 0
+        """How long a reply takes to be decoded and consumed: the longest of late, slowly forgotten."""
+        self._cpu_ns = time.process_time_ns()
+        self._spun_ns = 0
+        self._clock_ns = now_ns()
+
+    def run(self, interrupt: Interrupt) -> Iterator[LoadReply]:
+        """Yield replies until the plan is fulfilled and nothing is under way."""
+        while True:
+            interrupt.check()
+            self._begin_due()
+            if self._pace.is_over and not self._carrier.in_flight and not self._backlog:
+                break
+            if self._poll():
+                continue
+            if self._backlog and self._must_decode():
+                yield from self._decode_one()
+        self._report()
+
+    def give_up(self, reason: str) -> Iterator[LoadReply]:
+        """Cancel what is under way and yield all that had not been yielded."""
+        self._pace.stop()
+        self._stopped = reason
+        self._backlog.extend(ended for _, ended in self._carrier.cancel_all(reason))
+        while self._backlog:
+            yield from self._decode_one()
+        self._report()
+
+    def _begin_due(self) -> None:
+        while (turn := self._pace.due(now_ns())) is not None:
+            if not self._carrier.begin(turn):
+                self._pace.stop()
+                return
+            self._begun += 1
+            if self._on_begin is not None:
+                self._on_begin(turn, self._carrier.in_flight)
+
+    def _poll(self) -> bool:
+        """Look for ended requests, waiting where there is nothing else to do; return whether there were any."""
+        prepared = self._ns_left() > _EARLY_NS and self._carrier.prepare()
+        if prepared or (self._backlog and self._must_decode()):
+            wait_s = 0.0
+        else:
+            wait_s = max(0, min(_LOOK_NS, self._ns_left() - _EARLY_NS)) / 1e9
+        began = now_ns()
+        ended = self._carrier.poll(wait_s)
+        if wait_s and not self._carrier.in_flight and not ended:
+            # Nobody to wait for: without requests under way the carrier comes back at once.
+            time.sleep(max(0.0, wait_s - (now_ns() - began) / 1e9))
+        elif not wait_s and not ended and not self._backlog:
+            self._spun_ns += now_ns() - began
+        for at, what in ended:
+            self._pace.ended(at)
+            self._backlog.append(what)
+        return bool(ended)
+
+    def _ns_left(self) -> int:
+        """Return how long it is until a request is due."""
+        next_ns = self._pace.next_ns
+        return _LOOK_NS + _EARLY_NS if next_ns is None else next_ns - now_ns()
+
+    def _must_decode(self) -> bool:
+        """Return whether a reply can be decoded before the next request is due, or has to be for lack of room."""
+        return len(self._backlog) > MAX_BACKLOG or self._ns_left() > self._reply_ns + _EARLY_NS
+
+    def _decode_one(self) -> Iterator[LoadReply]:
+        began = now_ns()
+        reply = self._carrier.reply(self._backlog.popleft())
+        self._ended += 1
+        self._failed += reply.reply.error is not None
+        self._recent.append(reply.reply.error is not None)
+        self._look_at_errors()
+        if self._on_progress is not None:
+            self._report()
+        yield reply
+        self._reply_ns = max(now_ns() - began, self._reply_ns * 15 // 16)
+
+    def _look_at_errors(self) -> None:
+        failed = sum(self._recent)
+        if self._stopped is None and len(self._recent) == ERRORS_OVER and failed > self._max_error_rate * ERRORS_OVER:
+            self._stopped = f"{failed} of the last {ERRORS_OVER} requests failed"
+            self._pace.stop()
+
+    def _report(self) -> None:
+        if self._on_progress is None:
+            return
+        wall_ns = max(1, now_ns() - self._clock_ns)
+        busy_ns = time.process_time_ns() - self._cpu_ns - self._spun_ns
+        self._on_progress(
+            LoadProgress(
+                begun=self._begun,
+                ended=self._ended,
+                failed=self._failed,
+                in_flight=self._carrier.in_flight,
+                elapsed_s=(now_ns() - self._begin_ns) / 1e9,
+                client_cpu_share=max(0.0, busy_ns / wall_ns),
+                stopped=self._stopped,
+            )
+        )
