@@ -125,6 +125,7 @@ class Connection:
             if taken < len(data):
                 self._block(data[taken:])
         answer.sent.append(now)
+        answer.returned.append(now_ns())
         if self._late is not None and due_ns > answer.base_ns:
             self._late[(now - due_ns) // 1000] += 1
         self._position += 1
@@ -191,7 +192,7 @@ class Connection:
         if self._answer is None:
             self._next_request()
             return
-        self._answer.sent[-1] = now
+        self._answer.sent[-1], self._answer.returned[-1] = now, now_ns()
         self._answer.blocked_ns += now - self._blocked_at_ns
         following = self._following()
         if following is not None:

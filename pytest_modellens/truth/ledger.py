@@ -39,6 +39,7 @@ class Answer:
         "number",
         "plan",
         "read_ns",
+        "returned",
         "script",
         "sent",
         "status",
@@ -63,7 +64,9 @@ class Answer:
         self.base_ns = read_ns if arrived_ns is None else arrived_ns
         """What the plan counts from."""
         self.sent = array("q")
-        """Instant of each send, in the order of the plan."""
+        """Instant before each send, in the order of the plan."""
+        self.returned = array("q")
+        """Instant after each send."""
         self.end = "open"
         self.ended_ns: int | None = None
         self.blocked_sends = 0
@@ -72,8 +75,8 @@ class Answer:
     def record(self) -> SentRequest:
         """Return this request as the log shows it."""
         events = [
-            SentEvent(self.base_ns + at_ns, sent_ns, mark.kind, mark.tokens, mark.size)
-            for (at_ns, marks), sent_ns in zip(self.plan, self.sent, strict=False)
+            SentEvent(self.base_ns + at_ns, sent_ns, returned_ns, mark.kind, mark.tokens, mark.size)
+            for (at_ns, marks), sent_ns, returned_ns in zip(self.plan, self.sent, self.returned, strict=False)
             for mark in marks
             if mark.kind != "close"
         ]

@@ -2,8 +2,9 @@
 
 Instants are `perf_counter_ns`, one scale for all processes of a machine.
 
-An event's `sent_ns` is taken immediately before the `send()` that completed the event. A client on the same machine
-compares with it the instant at which that data arrived: the difference is the way through the kernel, microseconds.
+An event's `sent_ns` is taken immediately before the `send()` that completed the event, its `returned_ns` immediately
+after it. A client on the same machine compares with them the instant at which that data arrived: it lies between the
+two, or microseconds behind. They are far apart where the server had to wait for a processor in between.
 
 Time to first token is counted here from `requested_ns`: when the last byte of the request arrived at the server's
 socket by the kernel's time stamp, or, where there is none, when the server had read it. The client counts from just
@@ -28,6 +29,7 @@ class SentEvent(msgspec.Struct, frozen=True):
 
     planned_ns: int
     sent_ns: int
+    returned_ns: int
     kind: str
     """One of headers, role, null, empty, comment, content, reasoning, finish, usage, done, error; `end` of the body;
     `whole` for an answer in one piece; `part` of an event whose rest came later or never."""

@@ -85,8 +85,9 @@ def write_script(scenario: Scenario, cue: Cue) -> Script:
         if scenario.close != "no":
             ending = "reset" if scenario.close == "reset" else "close"
         packets = _stream(scenario, encoder, dialect_of(cue.path)) if streamed else _whole(scenario, encoder)
-    timed = tuple(packet._replace(at_ns=round(packet.at_ns * cue.factor)) for packet in packets)
-    return Script(scenario.name, cue.path, status, streamed, timed, ending)
+    if cue.factor != 1:
+        packets = [packet._replace(at_ns=round(packet.at_ns * cue.factor)) for packet in packets]
+    return Script(scenario.name, cue.path, status, streamed, tuple(packets), ending)
 
 
 def fixed_response(status: int, body: bytes, content_type: str = "application/json", extra: str = "") -> bytes:
@@ -165,6 +166,8 @@ def _half(scenario: Scenario, packet: Packet) -> Packet:
 
 def _cut(scenario: Scenario, packet: Packet) -> list[Packet]:
     """Return the packet in the pieces that the scenario wants; the events are with the last of them."""
+    if not scenario.split_at and scenario.characters != "split_by_packet":
+        return [packet]
     cuts = set(scenario.split_at)
     if scenario.characters == "split_by_packet":
         # The first byte of a character of several is 0xC0 or above.
@@ -186,7 +189,7 @@ def _in_order(packets: list[Packet]) -> list[Packet]:
     ordered = []
     for packet in packets:
         latest = max(latest, packet.at_ns)
-        ordered.append(packet._replace(at_ns=latest))
+        ordered.append(packet if packet.at_ns == latest else packet._replace(at_ns=latest))
     return ordered
 
 
