@@ -60,16 +60,20 @@ def schedule_delay_ms(timeline: Timeline) -> float:
 def first_event_tokens(timeline: Timeline) -> tuple[int, str] | None:
     """Return the tokens of the first text event, and "counted" or "assumed"; None without an event.
 
-    Counted: the server counts per event, or there are as many text events as tokens. Assumed: 1, because the server
-    says only how many tokens there were in all.
+    Counted: the server counts per event, or says that there are as many tokens as text events. Assumed: 1, because the
+    server says at most how many tokens there were in all.
     """
     if not timeline.events:
         return None
     tokens = timeline.events[0].tokens
     if tokens is not None:
         return tokens, "counted"
-    counted = timeline.usage.completion == len(timeline.events)
-    return 1, "counted" if counted else "assumed"
+    return 1, "counted" if _one_token_per_event(timeline) else "assumed"
+
+
+def _one_token_per_event(timeline: Timeline) -> bool:
+    """Return whether the server's own count says so; an estimate from the number of events does not count."""
+    return timeline.usage.source != "events" and timeline.usage.completion == len(timeline.events)
 
 
 def tpot_ms(timeline: Timeline) -> float | None:
@@ -138,7 +142,7 @@ def itl_ms(timeline: Timeline) -> list[float] | None:
         return None
     gaps = inter_chunk_ms(timeline)
     tokens = [event.tokens for event in events[1:]]
-    if timeline.usage.completion == len(events) and None in tokens:
+    if _one_token_per_event(timeline) and None in tokens:
         return gaps
     if any(not count for count in tokens):
         return None
