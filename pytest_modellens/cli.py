@@ -103,10 +103,11 @@ def _show(options: argparse.Namespace) -> int:
     from pytest_modellens.report.summary import summarise
     from pytest_modellens.report.table import tables
     from pytest_modellens.storage import find_run, read_run
+    from pytest_modellens.text import printable
 
     folder = find_run(options.results, options.run)
     run = read_run(folder)
-    print(folder.name)
+    print(printable(folder.name))
     for fact in _about(run.meta):
         print(fact)
     print()
@@ -116,6 +117,8 @@ def _show(options: argparse.Namespace) -> int:
         print(line.text)
     if not summaries:
         print("no measured requests")
+    if run.meta.get("ended_at") is None:
+        print("note: the run was cut off, or is still running")
     for problem in run.problems:
         print(f"note: {problem}")
     return 0

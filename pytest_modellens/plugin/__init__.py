@@ -103,4 +103,10 @@ def _take(item: pytest.Item) -> Evidence | None:
     if evidence is None or not evidence["records"]:
         return None
     item.stash[EVIDENCE] = new_evidence()
-    return evidence
+    import msgspec
+
+    from pytest_modellens.storage.lines import encode
+
+    # There and back, so that text of servers that no file and no channel can carry is the same with workers and without.
+    plain: Evidence = msgspec.json.decode(encode(evidence))
+    return plain

@@ -64,7 +64,7 @@ def cell(request: pytest.FixtureRequest) -> Cell:
 
 
 @pytest.fixture
-def modellens(request: pytest.FixtureRequest) -> Lens:
+def modellens(request: pytest.FixtureRequest, provider: ProviderAdapter) -> Lens:
     """Measures and keeps records, in a test of your own as in a suite's.
 
     ::
@@ -75,7 +75,7 @@ def modellens(request: pytest.FixtureRequest) -> Lens:
     """
     from pytest_modellens.plugin.lens import Lens
 
-    return Lens(request)
+    return Lens(request, provider)
 
 
 @pytest.fixture

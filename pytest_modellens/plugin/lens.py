@@ -42,18 +42,14 @@ class _RoundError(Exception):
 class Lens:
     """Measures for one test; what it measures is in the run's records whether the test passes or not."""
 
-    def __init__(self, request: pytest.FixtureRequest) -> None:
+    def __init__(self, request: pytest.FixtureRequest, provider: ProviderAdapter) -> None:
+        self.provider = provider
+        """The test's provider."""
         self._request = request
         self._config = request.config
         self._settings = request.config.stash[SETTINGS]
         self._sent = 0
         request.node.stash[EVIDENCE] = new_evidence()
-
-    @property
-    def provider(self) -> ProviderAdapter:
-        """The test's provider."""
-        provider: ProviderAdapter = self._request.getfixturevalue("provider")
-        return provider
 
     @property
     def model(self) -> str:

@@ -60,7 +60,8 @@ def test_disk_with_room_again_gets_the_records_before(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.suite("defaults: {rounds: 1, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")
-    write, refused = os.write, []
+    write = os.write
+    refused: list[bytes] = []
 
     def full_once(descriptor: int, data: bytes) -> int:
         if b'"case":"a"' in bytes(data) and not refused:
@@ -108,8 +109,9 @@ def test_machine_that_hides_its_processes_is_measured_all_the_same(
     def denied(*_: object, **__: object) -> object:
         raise psutil.AccessDenied(1)
 
-    for name in ("net_connections", "virtual_memory", "swap_memory", "cpu_percent", "process_iter", "Process"):
+    for name in ("net_connections", "virtual_memory", "swap_memory", "cpu_percent", "Process"):
         monkeypatch.setattr(psutil, name, denied)
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter(()))
     project.case()
     project.run(server).assert_outcomes(passed=1)
     hardware = project.result.records[0]["hardware"]

@@ -83,11 +83,3 @@ def test_mistake_is_named_as_seen_from_where_pytest_was_called(
     (project.path / "elsewhere").mkdir()
     monkeypatch.chdir(project.path / "elsewhere")
     project.run(server, str(path)).stdout.fnmatch_lines([f"{path}:1: *"])
-
-
-def test_mistake_fails_every_xdist_worker_alike(project: Project, server: FakeServer) -> None:
-    project.case()
-    project.suite("cases: 5\n", name="suites/bad.yaml")
-    result = project.run_apart(server, "-n", "2")
-    result.stdout.fnmatch_lines(["suites/bad.yaml:1: 'cases' must be a list with at least one case (got 5)"])
-    assert result.ret != 0
