@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import weakref
 from abc import abstractmethod
 from collections import Counter
 from contextlib import contextmanager
@@ -81,6 +82,8 @@ class HTTPProvider(ProviderAdapter):
         self.event_source = event_source or self.name
         self.timeout_s = timeout_s
         self._idle_clients: list[Client] = []
+        # Whoever uses a provider for three lines does not close it.
+        weakref.finalize(self, _close_all, self._idle_clients)
         self._numbers = count(1)
 
     def __repr__(self) -> str:
@@ -228,8 +231,7 @@ class HTTPProvider(ProviderAdapter):
 
     def close(self) -> None:
         """Close kept-alive connections."""
-        while self._idle_clients:
-            self._idle_clients.pop().close()
+        _close_all(self._idle_clients)
 
     def server_version(self) -> str | None:
         """Return the server's version; None when it does not say. Never raises."""
@@ -385,6 +387,11 @@ class HTTPProvider(ProviderAdapter):
             self.event_bus.emit(ErrorEvent(source, request_id, error.error_class, str(error)))
         result = None if error is not None else self.to_result(request, reply)
         self.event_bus.emit(CompletionEvent(source, request_id, error is None, result))
+
+
+def _close_all(clients: list[Client]) -> None:
+    while clients:
+        clients.pop().close()
 
 
 def _text_events(answer: ChatAnswer, stamps: list[int]) -> tuple[TextEvent, ...]:
