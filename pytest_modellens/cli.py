@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_NEEDED = {"suite", "case", "params", "provider", "model", "ok"}
+"""Fields without which a line is no record."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage."""
@@ -111,7 +114,8 @@ def _show(options: argparse.Namespace) -> int:
     for fact in _about(run.meta):
         print(fact)
     print()
-    summaries = summarise(run.records)
+    records = [record for record in run.records if record.keys() >= _NEEDED]
+    summaries = summarise(records)
     failed = {cell.key for cell in summaries if cell.n_errors or cell.n_expect_failed or cell.n_invalid}
     for line in tables(summaries, failed=failed, width=shutil.get_terminal_size().columns):
         print(line.text)
@@ -119,6 +123,8 @@ def _show(options: argparse.Namespace) -> int:
         print("no measured requests")
     if run.meta.get("ended_at") is None:
         print("note: the run was cut off, or is still running")
+    if len(records) < len(run.records):
+        print(f"note: {len(run.records) - len(records)} lines of requests.jsonl are no records; left out")
     for problem in run.problems:
         print(f"note: {problem}")
     return 0
@@ -136,6 +142,8 @@ def _about(meta: dict[str, object]) -> list[str]:
         lines.append("  on    " + printable(", ".join(str(fact) for fact in facts if fact), limit=200))
     servers = meta.get("servers")
     for label, server in servers.items() if isinstance(servers, dict) else ():
+        if not isinstance(server, dict):
+            continue
         version = f" {server.get('version')}" if server.get("version") else ""
         lines.append("  from  " + printable(f"{label}{version} at {server.get('base_url', 'its own address')}"))
     return lines

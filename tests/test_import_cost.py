@@ -41,7 +41,7 @@ def test_pytest_imports_nothing_foreign_with_the_plugin(tmp_path: Path, argument
     without = modules(tmp_path, *arguments)
     with_plugin = modules(tmp_path, "-p", "pytest_modellens.plugin", *arguments)
     added = {name.partition(".")[0] for name in with_plugin - without} - sys.stdlib_module_names
-    assert added == {"pytest_modellens"}
+    assert added <= {"pytest_modellens"}
 
 
 def test_plugin_adds_few_modules_of_its_own(tmp_path: Path) -> None:

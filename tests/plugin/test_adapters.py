@@ -11,7 +11,7 @@ from pytest_modellens.providers import registry
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
-ADAPTER = '''
+ADAPTER = """
 from pytest_modellens.providers.base import APICallMetrics, Model, ProviderAdapter, RunResult
 
 class Echo(ProviderAdapter):
@@ -26,7 +26,7 @@ class Echo(ProviderAdapter):
         return RunResult(request.prompt + {suffix!a}, request.model, self.name, 1.0, 2.0, 500.0, 1, 1, 2)
     def chat_completion(self, messages, temperature, max_tokens, top_p, stream):
         return "", APICallMetrics(None, None, None, None, None, None)
-'''
+"""
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, *, during: str) -> None:
     monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
 
 
-def test_results_folder_that_cannot_be_made_stops_the_run_before_it_begins(project: Project, server: FakeServer) -> None:
+def test_results_folder_that_cannot_be_made_stops_the_run_before_it_begins(
+    project: Project, server: FakeServer
+) -> None:
     project.case()
     project.write("file", "not a folder")
     result = project.run(server, "--modellens-results=file/results")

@@ -99,7 +99,9 @@ def test_cell_is_given_up_after_three_failures(project: Project) -> None:
     with fake_server(status(503, "busy")) as server:
         result = project.run(server)
     assert len(server.chats) == 3
-    result.stdout.fnmatch_lines(["*3 of 3 requests failed (3 × http_5xx)", "*47 requests were not sent: 3 failures in a row"])
+    result.stdout.fnmatch_lines(
+        ["*3 of 3 requests failed (3 × http_5xx)", "*47 requests were not sent: 3 failures in a row"]
+    )
 
 
 def test_failed_request_among_good_ones_leaves_the_rest_measured(project: Project) -> None:
@@ -141,7 +143,9 @@ def test_nothing_listening_skips_and_says_how_to_start_one(project: Project, clo
     result = project.run(f"http://127.0.0.1:{closed_port}/v1", "-rs")
     result.assert_outcomes(skipped=3)
     result.stdout.fnmatch_lines(
-        [f"SKIPPED [[]2] suites/chat.yaml:6: llamacpp: no server at http://127.0.0.1:{closed_port}/v1 (start it: llama-server -m MODEL.gguf*"]
+        [
+            f"SKIPPED [[]2] suites/chat.yaml:6: llamacpp: no server at http://127.0.0.1:{closed_port}/v1 (start it: llama-server -m MODEL.gguf*"
+        ]
     )
     assert project.folders == []
 

@@ -88,7 +88,10 @@ def test_suite_without_a_provider_is_skipped_with_the_way_to_run_it(project: Pro
     result = project.run(None, "-rs", "-v")
     result.assert_outcomes(skipped=3)
     result.stdout.fnmatch_lines(
-        ["suites/chat.yaml::capital[[]no-provider] SKIPPED*", "*no provider was asked for (give --provider NAME; known:*"]
+        [
+            "suites/chat.yaml::capital[[]no-provider] SKIPPED*",
+            "*no provider was asked for (give --provider NAME; known:*",
+        ]
     )
     assert not (project.path / "results").exists()
 
@@ -97,4 +100,6 @@ def test_mistake_in_a_suite_is_told_without_a_provider_too(project: Project) -> 
     project.suite("cases:\n- {name: a, prompt: hi, tempratur: 0}\n")
     result = project.run(None, "--collect-only")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["suites/chat.yaml:2: unknown key 'tempratur' in case 'a' (did you mean 'temperature'?)"])
+    result.stdout.fnmatch_lines(
+        ["suites/chat.yaml:2: unknown key 'tempratur' in case 'a' (did you mean 'temperature'?)"]
+    )

@@ -47,7 +47,9 @@ def test_benchmark_skip_sends_nothing(project: Project, server: FakeServer) -> N
 
 def test_json_holds_params_and_medians(project: Project, llama_url: str) -> None:
     project.case("rounds: 3, max_tokens: 32, matrix: {temperature: [0.5]}")
-    project.run(llama_url, "--benchmark-json=out.json", "--benchmark-group-by=param:temperature").assert_outcomes(passed=1)
+    project.run(llama_url, "--benchmark-json=out.json", "--benchmark-group-by=param:temperature").assert_outcomes(
+        passed=1
+    )
     (benchmark,) = json.loads((project.path / "out.json").read_text())["benchmarks"]
     assert benchmark["name"] == "a[llamacpp-temperature0.5]"
     assert benchmark["params"] == {"provider": "llamacpp", "temperature": 0.5}

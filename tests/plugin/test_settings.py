@@ -100,9 +100,7 @@ def test_provider_that_cannot_be_is_a_usage_error(project: Project, given: str, 
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
-def test_provider_comes_from_command_line_environment_or_ini(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_provider_comes_from_command_line_environment_or_ini(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def labels(*arguments: str) -> list[str]:
         return [spec.label for spec in settings(project, *arguments).providers]
 

@@ -1,0 +1,144 @@
+"""The tables of the terminal: what each number means, and that they fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_modellens.report.summary import cell_key, summarise
+from pytest_modellens.report.table import Line, short, tables
+
+
+def record(**more: Any) -> dict[str, Any]:
+    return {
+        "suite": "suites/chat.yaml",
+        "case": "capital",
+        "params": {},
+        "provider": "vllm",
+        "model": "tiny",
+        "phase": "measured",
+        "ok": True,
+        "ttft_ms": 12.5,
+        "total_time_ms": 100.0,
+        "tpot_ms": 5.0,
+        "tokens_per_second": 200.0,
+        "tokens_per_second_mode": "generation",
+        "completion_tokens": 8,
+        "tokens_source": "usage",
+        **more,
+    }
+
+
+def texts(records: list[dict[str, Any]], **more: Any) -> list[str]:
+    return [line.text for line in tables(summarise(records), **more)]
+
+
+def test_table_shows_medians_of_a_cell() -> None:
+    records = [record(ttft_ms=10.0), record(ttft_ms=20.0), record(ttft_ms=30.0)]
+    assert texts(records) == [
+        "suites/chat.yaml · tiny",
+        "case         provider n TTFT p50/p95 TPOT tok/s      95 % err",
+        "capital      vllm     3    20.0/29.0 5.00   200             – ✓",
+        "  medians; TTFT and TPOT in ms",
+        "  no 95 % interval of a median from fewer than 6 requests",
+        "",
+    ]
+
+
+def test_table_shows_the_interval_from_six_requests_on() -> None:
+    lines = texts([record(tokens_per_second=float(speed)) for speed in range(101, 107)])
+    assert lines[2].split() == ["capital", "vllm", "6", "12.5/12.5", "5.00", "104", "101–106", "–", "✓"]
+    assert "no 95 %" not in "".join(lines)
+
+
+def test_failed_cell_is_marked_and_red() -> None:
+    rows = [record(), record(ok=False, error_class="timeout", ttft_ms=None, tokens_per_second=None, tpot_ms=None)]
+    lines = tables(summarise(rows), failed={cell_key(rows[0])})
+    assert lines[0] == Line("suites/chat.yaml · tiny", "bold")
+    assert lines[2].style == "red"
+    assert lines[2].text.split()[-2:] == ["1", "✗"]
+    assert "  ✗ did not pass" in [line.text for line in lines]
+
+
+def test_cell_without_a_single_number_shows_dashes() -> None:
+    lines = texts([record(ok=False, error_class="connect", ttft_ms=None, tokens_per_second=None, tpot_ms=None)])
+    assert lines[2].split() == ["capital", "vllm", "0", "–", "–", "–", "1", "✓"]
+
+
+@pytest.mark.parametrize(
+    ("more", "mark", "note"),
+    [
+        ({"invalid": "cached"}, "!", "! some requests are not valid measurements and are left out"),
+        ({"tokens_source": "events"}, "~", "~ tokens are estimated: *"),
+        ({"tokens_per_second_mode": "end_to_end"}, "e", "e tokens per second end to end, *"),
+    ],
+)
+def test_doubt_about_numbers_is_marked_and_explained(more: dict[str, Any], mark: str, note: str) -> None:
+    lines = texts([record(), record(**more)] if mark == "!" else [record(**more)])
+    assert lines[2].endswith(f"✓{mark}")
+    assert any(line.strip().startswith(note.rstrip("*")) for line in lines)
+
+
+def test_suites_and_models_have_tables_of_their_own() -> None:
+    lines = texts([record(), record(model="other"), record(suite="suites/b.yaml"), record(model=None)])
+    assert [line for line in lines if " · " in line] == [
+        "suites/chat.yaml · tiny",
+        "suites/chat.yaml · other",
+        "suites/b.yaml · tiny",
+        "suites/chat.yaml · no model",
+    ]
+
+
+def test_warmup_is_in_no_table() -> None:
+    assert texts([record(phase="warmup")]) == []
+
+
+@pytest.mark.parametrize("width", [20, 80, 100, 120, 500])
+def test_table_fits_whatever_is_in_it(width: int) -> None:
+    wide = [
+        record(
+            case="a" * 90,
+            params={"temperature": 0.7, "prompt": "x" * 500},
+            provider="a-provider-of-somebody-else-2",
+            model="m" * 300,
+            ttft_ms=98_765.4,
+            tpot_ms=12_345.6,
+            tokens_per_second=54_321.0 + number,
+            tokens_source="events",
+            tokens_per_second_mode="end_to_end",
+        )
+        for number in range(1000)
+    ]
+    failed = [{**row, "ok": False} for row in wide[:200]] + [{**wide[0], "invalid": "cached"}]
+    lines = texts([*wide, *failed], failed={cell_key(wide[0])}, width=width)
+    assert max(len(line) for line in lines if not line.startswith("  ")) < max(80, min(120, width))
+    assert lines[2].startswith("aaaa")
+    assert "…" in lines[2]
+
+
+def test_table_shows_no_control_characters() -> None:
+    hostile = "\x1b[2J\u202e"
+    names = dict.fromkeys(("suite", "case", "provider", "model"), hostile)
+    lines = texts([record(**names, params={hostile: hostile})], width=120)
+    assert not any(character in "".join(lines) for character in hostile[:1] + hostile[-1:])
+    assert "\\x1b[2J\\u202e" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "–"),
+        (0.0, "0.00"),
+        (1.234, "1.23"),
+        (9.994, "9.99"),
+        (9.996, "10.0"),
+        (99.94, "99.9"),
+        (99.96, "100"),
+        (99_949.0, "99949"),
+        (99_950.0, "100k"),
+        (123_456.0, "123k"),
+    ],
+)
+def test_short_number_has_three_digits(value: float | None, expected: str) -> None:
+    assert short(value) == expected
