@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_modellens.truth.catalogue import SCENARIOS
+from pytest_modellens.truth.kernel import allow_many_connections
 from pytest_modellens.truth.parse import MODEL_PREFIX
 from pytest_modellens.truth.server import Server
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, scenario in SCENARIOS.items():
             _say(f"{MODEL_PREFIX}{name:36} {scenario.description}")
         return
+    allow_many_connections()
     try:
         server = Server(options.port)
     except OSError as exc:

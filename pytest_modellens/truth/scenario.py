@@ -93,7 +93,8 @@ class Scenario:
     first_events: tuple[Literal["role", "null", "empty", "comment"], ...] = ("role",)
     """What comes before any token: a role alone, null or empty content, an SSE comment. `ollama` has only empty."""
     usage: Literal["end", "each", "finish", "missing"] = "end"
-    """Token counts in an event of their own at the end; there and in every event; on the finish event; nowhere."""
+    """Token counts in an event of their own at the end; there and in every event; on the finish event; nowhere.
+    Whether the request asked for them (`include_usage`) is not looked at."""
     finish_reason: str | None = "stop"
     """None: it is never sent."""
     finish_on_text: bool = False

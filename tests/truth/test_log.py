@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import socket
+import struct
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,10 +17,12 @@ import requests
 
 from pytest_modellens.errors import ServerError
 from pytest_modellens.models import RunRequest
+from pytest_modellens.truth import connection
 from pytest_modellens.truth.asked import Asked
 from pytest_modellens.truth.catalogue import SCENARIOS
 from pytest_modellens.truth.ledger import Answer, Ledger
 from pytest_modellens.truth.script import Cue, write_script
+from pytest_modellens.truth.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +98,7 @@ def test_log_begins_after_the_number_given(truth: TruthServer) -> None:
     for _ in range(3):
         post(truth, truth=QUICK)
 
+    assert truth.dropped() == 0
     numbers = [request.number for request in truth.log()]
     assert len(numbers) == 3
     assert [request.number for request in truth.log(since=numbers[0])] == numbers[1:]
@@ -160,7 +167,7 @@ def test_slow_reader_is_noted(truth: TruthServer) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         sock.settimeout(20)
         sock.connect((urlsplit(truth.root).hostname, urlsplit(truth.root).port))
-        scenario = {"ttft_ms": 0, "gap_ms": 0, "tokens": 60_000, "framing": "close"}
+        scenario = {"ttft_ms": 1, "gap_ms": 0, "tokens": 60_000, "framing": "close"}
         sock.sendall(raw({"model": "any", "stream": True, "truth": scenario}))
         blocked = until(lambda: next((request for request in truth.log() if request.blocked_sends), None))
         received = read_to_end(sock)
@@ -172,6 +179,56 @@ def test_slow_reader_is_noted(truth: TruthServer) -> None:
     assert sent.tokens == 60_000
     assert sent.blocked_ns > 0
     assert truth.punctuality().overall.n < 60_000
+
+
+def test_log_waits_for_a_slow_reader(truth: TruthServer) -> None:
+    for _ in range(3):
+        post(truth, truth={"ttft_ms": 0, "gap_ms": 0, "tokens": 19_000}, stream=True)
+    page = b"GET /truth/log HTTP/1.1\r\n\r\n"
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.settimeout(20)
+        sock.connect((urlsplit(truth.root).hostname, urlsplit(truth.root).port))
+        sock.sendall(page * 5 + b"bye\r\n\r\n")
+        assert len(truth.log()) == 3
+        received = read_to_end(sock)
+
+    assert received.count(b"HTTP/1.1 200 OK") == 5
+    assert received.count(b"HTTP/1.1 400 Bad Request") == 1
+
+
+def test_client_that_resets_while_it_is_sent_to_is_noted(truth: TruthServer) -> None:
+    scenario = {"ttft_ms": 0, "gap_ms": 0, "tokens": 30_000}
+    with dial(truth) as sock:
+        sock.sendall(raw({"model": "any", "stream": True, "truth": scenario}))
+        assert sock.recv(100)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert until(lambda: truth.log()[0].end == "client_gone")
+
+
+def test_times_count_from_the_read_without_kernel_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "enable_kernel_stamps", lambda _: False)
+    server = Server()
+    wake_read, wake_write = os.pipe()
+    server.watch(wake_read, lambda _: server.stop())
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        body = {"model": "truth:single-token", "stream": True}
+        requests.post(server.root + CHAT, json=body, timeout=20, proxies={"http": ""})
+    finally:
+        os.close(wake_write)
+        thread.join(20)
+        server.close()
+        os.close(wake_read)
+        gc.unfreeze()
+        gc.enable()
+
+    sent = server.ledger.page().requests[0]
+    assert sent.arrived_ns is None
+    assert sent.requested_ns == sent.read_ns
+    assert sent.end == "complete"
 
 
 def test_client_that_goes_away_is_noted(truth: TruthServer) -> None:

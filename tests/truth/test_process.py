@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from pytest_modellens.errors import ServerError
+from pytest_modellens.truth import client
 from pytest_modellens.truth.catalogue import SCENARIOS
 from pytest_modellens.truth.client import TruthServer
 
@@ -111,6 +112,31 @@ def test_taken_port_is_named() -> None:
     message = str(caught.value)
     assert message.startswith("truth server: ended with exit status 1 before it listened\n")
     assert f"cannot listen on 127.0.0.1:{port}" in message
+
+
+def test_server_that_takes_too_long_is_given_up() -> None:
+    server = TruthServer(start_timeout_s=0)
+
+    with pytest.raises(ServerError, match="not ready within 0 s"):
+        server.start()
+    assert server.pid is None
+
+
+@pytest.mark.parametrize(
+    ("child", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL before it listened"),
+        ("import os, time; os.close(1); time.sleep(30)", "closed its output before it listened"),
+        ("raise SystemExit('no room')", "ended with exit status 1 before it listened\nno room"),
+    ],
+)
+def test_end_before_the_start_is_described(child: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_START", child)
+    monkeypatch.setattr(client, "_STOP_PATIENCE_S", 1.0)
+
+    with pytest.raises(ServerError) as caught:
+        TruthServer().start()
+    assert str(caught.value) == f"truth server: {message}"
 
 
 def test_dead_server_is_reported() -> None:
