@@ -52,8 +52,9 @@ def statistic(records: Sequence[Record], metric: str, name: str) -> float | None
 
 def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> list[str]:
     failed = [record for record in records if not record.ok]
+    unsent = f"{planned - len(records)} requests were not sent: {stopped or 'the run was cut off'}"
     if not failed:
-        return []
+        return [unsent] if len(records) < planned else []
     classes = Counter(record.error_class for record in failed)
     counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())  # noqa: RUF001
     lines = [f"{len(failed)} of {len(records)} requests failed ({counts})"]
@@ -62,7 +63,7 @@ def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> lis
     if len(reasons) > 3:
         lines.append(f"  and {len(reasons) - 3} other reasons, all in requests.jsonl")
     if len(records) < planned:
-        lines.append(f"  {planned - len(records)} requests were not sent: {stopped or 'the run was cut off'}")
+        lines.append(f"  {unsent}")
     return ["\n".join(lines)]
 
 
