@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted; as a child until the parent is gone."""
     options = _parse(arguments)
     if options.list:
-        for name, scenario in SCENARIOS.items():
-            _say(f"{MODEL_PREFIX}{name:36} {scenario.description}")
+        with contextlib.suppress(BrokenPipeError):  # `| head`
+            _say("\n".join(f"{MODEL_PREFIX}{name:36} {scenario.description}" for name, scenario in SCENARIOS.items()))
         return
     allow_many_connections()
     try:
