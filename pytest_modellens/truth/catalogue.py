@@ -169,6 +169,9 @@ def _failures() -> Iterator[Scenario]:
         error_after=5,
         usage="each",
     )
+
+
+def _closings() -> Iterator[Scenario]:
     cuts = (("clean", "between two events"), ("mid_event", "in the middle of an event"), ("reset", "by a TCP reset"))
     for close, words in cuts:
         cut = replace(_QUICK, close=close, close_after=5)  # type: ignore[arg-type]
@@ -268,7 +271,7 @@ def _ollama() -> Iterator[Scenario]:
     )
 
 
-_GROUPS = (_timing, _tokens, _events, _packets, _failures, _refusals, _ollama)
+_GROUPS = (_timing, _tokens, _events, _packets, _failures, _closings, _refusals, _ollama)
 
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for group in _GROUPS for scenario in group()}
 """The catalogue, by name."""

@@ -28,8 +28,8 @@ class TimingError:
     """Per event with text: arrival minus `sent_ns`."""
     unexplained_ms: tuple[float, ...]
     """Per event with text: how long before `sent_ns` (below 0) or after `returned_ns` it arrived; 0 between the two,
-    where no instant is more right than another. Events that the client read together share the last one's arrival, so the
-    earlier ones are late by their distance from it; see `Transport.coalesced_reads`."""
+    where no instant is more right than another. Events that the client read together share the last one's arrival, so
+    the earlier ones are late by their distance from it; see `Transport.coalesced_reads`."""
 
 
 def reported(reply: Reply, *, asked: str) -> Expected:
