@@ -244,6 +244,8 @@ class Client:
         exchange.bytes_received += len(read[2])
         if exchange.on_read is not None:
             exchange.on_read(exchange)
+            if exchange.done:  # the listener gave it up
+                return
         if exchange.bytes_received > exchange.request.max_response_bytes:
             raise ProtocolError(
                 f"response larger than {exchange.request.max_response_bytes / 2**20:.0f} MiB; the rest was not read"

@@ -232,3 +232,10 @@ def test_proxy_credentials_are_not_in_its_repr(monkeypatch: pytest.MonkeyPatch) 
 def test_route_leaves_out_the_default_port(url: str, authority: str, origin: str, dial: tuple[str, int]) -> None:
     route = Route.of(url)
     assert (route.authority, route.origin, route.dial) == (authority, origin, dial)
+
+
+def test_proxy_without_credentials_is_sent_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultServer([Read(), response(b"1")]) as proxy, Client() as client:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client.exchange(WireRequest("http://model.example/v1"))
+    assert b"Proxy-Authorization" not in proxy.received[0]
