@@ -107,6 +107,6 @@ def _take(item: pytest.Item) -> Evidence | None:
 
     from pytest_modellens.storage.lines import encode
 
-    # There and back, so that text of servers that no file and no channel can carry is the same with workers and without.
+    # There and back: text of servers that no file and no channel can carry is then the same with workers and without.
     plain: Evidence = msgspec.json.decode(encode(evidence))
     return plain

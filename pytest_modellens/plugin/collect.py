@@ -93,11 +93,11 @@ class SuiteModule(pytest.Module):
 
 # The bodies of all cases. pytest reads the names of their arguments: `provider` is there to be parametrized.
 def measure_with_benchmark(benchmark: Any, provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # noqa: ARG001
-    modellens.run_cell(cell, benchmark=benchmark)
+    modellens.run_cell(cell, benchmark=benchmark)  # pragma: no cover - runs under the suite's name
 
 
 def measure(provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # noqa: ARG001
-    modellens.run_cell(cell)
+    modellens.run_cell(cell)  # pragma: no cover - runs under the suite's name
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

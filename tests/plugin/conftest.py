@@ -108,6 +108,15 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def small_files(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file of pytest's in a process of its own grow beyond 5 KB, as if the disk were full."""
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))"
+    pytester.makeconftest(f"import resource\n{limit}\n")
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        monkeypatch.delenv(name, raising=False)  # its data would not fit either
+
+
+@pytest.fixture
 def project(pytester: pytest.Pytester) -> Project:
     """An empty project with the smallest of ini files."""
     pytester.makeini("[pytest]\n")

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import Project
     from tests.plugin.fake_server import FakeServer
 
-LONG = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))\n"
-
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, *, during: str) -> None:
     """Let no record of the case `during` be written."""
@@ -89,9 +87,9 @@ def test_full_disk_fails_an_expected_failure_too(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limits of this kind")
+@pytest.mark.usefixtures("small_files")
 def test_disk_that_fills_up_for_good_is_told_at_the_end(project: Project, server: FakeServer) -> None:
     project.case("rounds: 20")
-    project.write("conftest.py", LONG.format(size=20_000))
     result = project.run_apart(server)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(

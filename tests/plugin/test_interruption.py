@@ -109,12 +109,9 @@ def test_ctrl_c_among_concurrent_requests_keeps_those_under_way_as_cancelled(pro
     assert process.returncode == pytest.ExitCode.INTERRUPTED
 
 
+@pytest.mark.usefixtures("small_files")
 def test_ctrl_c_with_a_full_disk_is_still_ctrl_c(project: Project) -> None:
     project.case("rounds: 10, timeout: 60s")
-    project.write(
-        "conftest.py",
-        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))\n",
-    )
     with fake_server(slow_after(6)) as server, started(project, *of(server)) as process:
         until(lambda: len(server.chats) == 6, "the sixth request")
         process.send_signal(signal.SIGINT)

@@ -77,10 +77,8 @@ def test_exitfirst_stops_and_keeps_what_was_measured(suite: Project, server: Fak
     assert suite.result.meta["ended_at"]
 
 
-@pytest.mark.parametrize("more", [[], ["-n", "2"]])
-def test_collect_only_touches_neither_network_nor_disk(suite: Project, silent: FakeServer, more: list[str]) -> None:
-    run = suite.run_apart if more else suite.run
-    result = run(silent, "--collect-only", "-q", *more)
+def test_collect_only_touches_neither_network_nor_disk(suite: Project, silent: FakeServer) -> None:
+    result = suite.run(silent, "--collect-only", "-q")
     result.stdout.fnmatch_lines(
         [
             "suites/chat.yaml::capital[[]llamacpp]",
@@ -140,11 +138,10 @@ def test_junit_holds_medians_and_failures(suite: Project, server: FakeServer) ->
     assert "1 of 1 answers are not as expected" in (failure.get("message") or "")
 
 
-@pytest.mark.parametrize("more", [[], ["-p", "no:benchmark"], ["-n", "2"]])
+@pytest.mark.parametrize("more", [[], ["-p", "no:benchmark"]])
 def test_warnings_as_errors_find_none(suite: Project, server: FakeServer, more: list[str]) -> None:
     suite.suite(SUITE.replace("[0.0, 0.7]", "[0.0], concurrency: [1, 2]").replace('"7"', "Paris"))
-    run = suite.run_apart if "-n" in more else suite.run
-    run(server, "-W", "error", "--strict-markers", *more).assert_outcomes(passed=4)
+    suite.run(server, "-W", "error", "--strict-markers", *more).assert_outcomes(passed=4)
 
 
 def test_project_may_put_its_own_provider_in_a_folder(suite: Project, server: FakeServer) -> None:
