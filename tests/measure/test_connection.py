@@ -100,6 +100,16 @@ def test_closed_connection_is_not_fresh() -> None:
     connection.close()
 
 
+def test_connection_that_was_reset_while_idle_is_not_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(*_: object) -> None:
+        raise ConnectionResetError
+
+    connection = over(Stub(takes=[], gives=[None]))
+    assert connection.is_fresh()
+    monkeypatch.setattr(Connection, "receive", reset)
+    assert not connection.is_fresh()
+
+
 def test_exchange_that_is_over_cannot_fail_again() -> None:
     with FaultServer([Read(), response(b"ok")]) as server, Client() as client:
         exchange = client.exchange(WireRequest(server.url))

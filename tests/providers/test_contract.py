@@ -24,6 +24,7 @@ from pytest_modellens.providers.base import (
     RunRequest,
     RunResult,
 )
+from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.recording import Origin, record_of
@@ -332,6 +333,13 @@ def test_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 def test_defaults_point_to_this_machine() -> None:
     assert OpenAICompatibleProvider().base_url == "http://127.0.0.1:8000/v1"
     assert OpenAICompatibleProvider("http://h:1/").shown_url == "http://h:1"
+
+
+def test_message_of_an_error_is_its_text_unless_a_provider_knows_better() -> None:
+    assert (
+        HTTPProvider.error_message(OpenAIProvider("http://h/v1"), b" no\xff " + b"x" * 900) == "no\ufffd " + "x" * 395
+    )
+    assert HTTPProvider.served_model(OpenAIProvider("http://h/v1"), "a", "b")
 
 
 def test_url_is_built_with_the_helpers_only() -> None:
