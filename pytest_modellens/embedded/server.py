@@ -236,7 +236,7 @@ def default_threads() -> int:
 def _quota_cores(path: Path) -> int:
     """Return the cores that a container's CPU quota is worth, at least 1; a large number without a quota."""
     try:
-        quota_us, period_us = path.read_text().split()
+        quota_us, period_us = path.read_text(encoding="ascii").split()
         return max(1, int(quota_us) // int(period_us))
     except (OSError, ValueError):
         return sys.maxsize
