@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 def run_of(results: Path, name: str = "smoke", *, ended: bool = True, hour: int = 10, **more: Any) -> Path:
     """Write a run with one record and return its folder."""
-    fields: dict[str, Any] = {"case": "capital", "provider": "vllm", "model": "tiny", "params": {}, "round": 0, "ok": True}
+    fields: dict[str, Any] = {
+        "case": "capital",
+        "provider": "vllm",
+        "model": "tiny",
+        "params": {},
+        "round": 0,
+        "ok": True,
+    }
     fields |= {"suite": "suites/chat.yaml", "started_at": "2026-11-21T10:00:00Z", "ttft_ms": 12.5, **more}
     meta = {
         "ended_at": "2026-11-21T10:01:00Z" if ended else None,

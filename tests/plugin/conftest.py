@@ -16,7 +16,9 @@ from tests.tiny_gguf import make_tiny_gguf
 
 # pytester forgets what a run inside this process imported, and some of these can be imported only once.
 for _name in (
-    "pandas",
+    "pandas.io.formats.csvs",
+    "psutil",
+    "pynvml",
     "scipy.special",
     "requests",
     "yaml",

@@ -81,10 +81,9 @@ def slow_after(number: int) -> Callable[[Chat], None]:
     return answer
 
 
-@pytest.mark.parametrize("more", [[], ["-p", "no:benchmark"]])
-def test_ctrl_c_in_a_cell_keeps_its_finished_requests(project: Project, more: list[str]) -> None:
+def test_ctrl_c_in_a_cell_keeps_its_finished_requests(project: Project) -> None:
     project.case("rounds: 10, timeout: 60s")
-    with fake_server(slow_after(4)) as server, started(project, *of(server), *more) as process:
+    with fake_server(slow_after(4)) as server, started(project, *of(server)) as process:
         until(lambda: len(server.chats) == 4, "the fourth request")
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
