@@ -153,7 +153,9 @@ class _Load:
         self._report()
 
     def _begin_due(self) -> None:
-        while (turn := self._pace.due(now_ns())) is not None:
+        # What becomes due meanwhile has to wait for a look at the sockets, else a client that is behind only sends.
+        now = now_ns()
+        while (turn := self._pace.due(now)) is not None:
             if not self._carrier.begin(turn):
                 self._pace.stop()
                 return
@@ -187,7 +189,9 @@ class _Load:
 
     def _must_decode(self) -> bool:
         """Return whether a reply can be decoded before the next request is due, or has to be for lack of room."""
-        return len(self._backlog) > MAX_BACKLOG or self._ns_left() > self._reply_ns + _EARLY_NS
+        if self._pace.next_ns is None or len(self._backlog) > MAX_BACKLOG:
+            return True
+        return self._ns_left() > self._reply_ns + _EARLY_NS
 
     def _decode_one(self) -> Iterator[LoadReply]:
         began = now_ns()

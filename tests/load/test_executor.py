@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_modellens.load import executor
+from pytest_modellens.load.executor import execute
+from pytest_modellens.load.plan import LoadPlan
+from pytest_modellens.models import RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_modellens.load.pace import Turn
+    from pytest_modellens.load.reply import LoadProgress, LoadReply
+    from pytest_modellens.providers.llamacpp import LlamaCppProvider
+    from tests.load.conftest import Server
+
+REQUEST = RunRequest("hello", "tiny", max_tokens=8, stream=True)
+LONG = RunRequest("hello", "tiny", max_tokens=64, stream=True)
+END_S = 20.0
+
+
+def phases(replies: list[LoadReply]) -> list[str]:
+    return [reply.phase for reply in sorted(replies, key=lambda reply: reply.index)]
+
+
+def median(values: Iterator[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def most_in_flight(replies: list[LoadReply]) -> int:
+    changes = sorted([(reply.sent_ns or 0, 1) for reply in replies] + [(reply.ended_ns, -1) for reply in replies])
+    now = most = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def test_closed_loop_on_a_real_model(tiny: LlamaCppProvider) -> None:
+    progress: list[LoadProgress] = []
+    plan = LoadPlan(concurrency=4, requests=60, warmup_requests=8)
+    replies = list(execute(tiny, plan, repeat(LONG), on_progress=progress.append))
+    assert all(reply.reply.error is None for reply in replies)
+    assert phases(replies) == ["warmup"] * 8 + ["measured"] * 60
+    assert most_in_flight(replies) == 4
+    assert all(reply.schedule_delay_ms == 0 for reply in replies)
+    assert all(reply.request is LONG and reply.reply.timeline is not None for reply in replies)
+    assert all(reply.begun_ns <= (reply.sent_ns or 0) < reply.ended_ns for reply in replies)
+    last = progress[-1]
+    assert (last.begun, last.ended, last.failed, last.in_flight, last.stopped) == (68, 68, 0, 0, None)
+    assert last.elapsed_s > 0
+    assert 0 <= last.client_cpu_share < 2
+    assert len(progress) == 69
+
+
+def test_open_loop_starts_at_its_instants(tiny: LlamaCppProvider) -> None:
+    replies = list(execute(tiny, LoadPlan(rate=50, duration_s=1), repeat(REQUEST)))
+    assert len(replies) == 50
+    scheduled = sorted(reply.scheduled_ns for reply in replies)
+    assert scheduled[-1] - scheduled[0] == 980_000_000
+    # The median, because a shared machine now and then takes the processor away for tens of milliseconds.
+    assert median(reply.schedule_delay_ms for reply in replies) < 0.7
+    assert all(reply.late_ms == reply.schedule_delay_ms for reply in replies)
+    for reply in replies:
+        assert reply.reply.timeline is not None
+        assert reply.reply.timeline.scheduled_ns == reply.scheduled_ns
+
+
+def test_replies_are_decoded_as_they_end_and_not_at_the_end(tiny: LlamaCppProvider) -> None:
+    load = execute(tiny, LoadPlan(concurrency=1, requests=3), repeat(REQUEST))
+    assert [reply.index for reply in load] == [0, 1, 2]
+
+
+def test_late_starts_begin_all_the_same(server: Server) -> None:
+    """The consumer holds everything up; not one request of the schedule is skipped."""
+    server.delay_s = 0.03
+    replies: list[LoadReply] = []
+    for reply in execute(server.provider, LoadPlan(rate=200, duration_s=0.2), repeat(REQUEST)):
+        if not replies:
+            time.sleep(0.15)
+        replies.append(reply)
+    assert len(replies) == 40
+    assert max(reply.late_ms for reply in replies) > 50
+    assert max(reply.pause_ms for reply in replies) > 50
+
+
+def test_wait_for_room_is_a_schedule_delay_but_not_lateness(server: Server) -> None:
+    server.delay_s = 0.05
+    replies = list(execute(server.provider, LoadPlan(rate=100, requests=10, max_in_flight=1), repeat(REQUEST)))
+    assert len(replies) == 10
+    assert server.most_in_flight == 1
+    assert max(reply.schedule_delay_ms for reply in replies) > 300
+    assert median(reply.late_ms for reply in replies) < 20
+
+
+def test_stagger_spreads_the_first_requests(server: Server) -> None:
+    server.delay_s = 0.3
+    list(execute(server.provider, LoadPlan(concurrency=3, requests=3, stagger_s=0.06), repeat(REQUEST)))
+    first, second, third = sorted(server.arrivals)
+    assert second - first > 0.04
+    assert third - second > 0.04
+
+
+def test_ramp_of_streams_is_warmup(server: Server) -> None:
+    server.delay_s = 0.02
+    replies = list(execute(server.provider, LoadPlan(concurrency=4, requests=20, ramp_s=0.2), repeat(REQUEST)))
+    assert phases(replies).count("measured") == 20
+    assert phases(replies)[0] == "warmup"
+    assert most_in_flight([reply for reply in replies if reply.phase == "measured"]) == 4
+
+
+def test_duration_ends_the_starts_and_waits_for_the_rest(server: Server) -> None:
+    server.delay_s = 0.2
+    began = time.monotonic()
+    replies = list(execute(server.provider, LoadPlan(concurrency=2, duration_s=0.3), repeat(REQUEST)))
+    assert len(replies) == 4
+    assert all(reply.reply.error is None for reply in replies)
+    assert time.monotonic() - began < END_S
+
+
+def test_load_stops_when_too_many_fail(server: Server) -> None:
+    server.all_fail = True
+    progress: list[LoadProgress] = []
+    plan = LoadPlan(concurrency=2, requests=500, max_error_rate=0.5)
+    replies = list(execute(server.provider, plan, repeat(REQUEST), on_progress=progress.append))
+    assert 20 <= len(replies) < 120
+    assert progress[-1].stopped == "20 of the last 20 requests failed"
+    assert progress[-1].failed == len(replies)
+    assert all(reply.reply.error is not None and reply.reply.error.error_class == "http_5xx" for reply in replies)
+
+
+def test_load_goes_on_when_few_fail(server: Server) -> None:
+    server.statuses = dict.fromkeys(range(0, 40, 4), 503)
+    replies = list(execute(server.provider, LoadPlan(concurrency=2, requests=40), repeat(REQUEST)))
+    assert len(replies) == 40
+    assert sum(reply.reply.error is not None for reply in replies) == 10
+
+
+def test_error_rate_of_one_never_stops(server: Server) -> None:
+    server.all_fail = True
+    plan = LoadPlan(concurrency=2, requests=40, max_error_rate=1)
+    assert len(list(execute(server.provider, plan, repeat(REQUEST)))) == 40
+
+
+def test_refused_connections_are_replies_too(server: Server) -> None:
+    provider = server.provider
+    provider.base_url = "http://127.0.0.1:9/v1"
+    replies = list(execute(provider, LoadPlan(concurrency=1, requests=2), repeat(REQUEST)))
+    assert [reply.reply.error.error_class for reply in replies if reply.reply.error] == ["connect", "connect"]
+    assert [reply.sent_ns for reply in replies] == [None, None]
+    assert all(reply.scheduled_ns == reply.begun_ns for reply in replies)
+
+
+def test_load_ends_when_there_is_nothing_more_to_send(server: Server) -> None:
+    for plan in (LoadPlan(concurrency=2, requests=50), LoadPlan(rate=200, requests=50)):
+        assert len(list(execute(server.provider, plan, iter([REQUEST] * 3)))) == 3
+
+
+def test_stall_timeout_is_kept(server: Server) -> None:
+    server.delay_s = 0.5
+    plan = LoadPlan(concurrency=1, requests=1)
+    (reply,) = execute(server.provider, plan, repeat(REQUEST), stall_timeout_s=0.1)
+    assert reply.reply.error is not None
+    assert reply.reply.error.error_class == "timeout"
+
+
+def test_on_begin_is_told_of_every_request(server: Server) -> None:
+    begun: list[tuple[int, int]] = []
+
+    def on_begin(turn: Turn, in_flight: int) -> None:
+        begun.append((turn.index, in_flight))
+
+    list(execute(server.provider, LoadPlan(concurrency=2, requests=4), repeat(REQUEST), on_begin=on_begin))
+    assert [index for index, _ in begun] == [0, 1, 2, 3]
+    assert begun[1][1] == 2
+
+
+def test_backlog_is_bounded(tiny: LlamaCppProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is never time to decode before the next start, decoding happens all the same."""
+    monkeypatch.setattr(executor, "MAX_BACKLOG", 3)
+    monkeypatch.setattr(executor, "_EARLY_NS", 10**10)
+    begun = 0
+
+    def on_begin(*_: object) -> None:
+        nonlocal begun
+        begun += 1
+
+    one = RunRequest("hello", "tiny", max_tokens=1, stream=True)
+    in_between = [begun for _ in execute(tiny, LoadPlan(rate=100, requests=40), repeat(one), on_begin=on_begin)]
+    assert in_between[0] < 30
+
+
+def test_old_objects_are_left_alone_only_meanwhile(server: Server) -> None:
+    load = execute(server.provider, LoadPlan(concurrency=1, requests=2), repeat(REQUEST))
+    next(load)
+    assert gc.get_freeze_count() > 0
+    list(load)
+    assert gc.get_freeze_count() == 0
+
+
+def test_abandoned_load_closes_its_connections(server: Server) -> None:
+    load = execute(server.provider, LoadPlan(concurrency=2, requests=50), repeat(REQUEST))
+    next(load)
+    load.close()  # type: ignore[attr-defined]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupt_after(delay_s: float) -> threading.Timer:
+    timer = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+def test_ctrl_c_yields_what_ended_and_what_was_cancelled_and_is_raised_again(server: Server) -> None:
+    server.delay_s = 0.05
+    replies: list[LoadReply] = []
+    progress: list[LoadProgress] = []
+    timer = interrupt_after(0.4)
+    plan = LoadPlan(concurrency=3, requests=10_000, stagger_s=0.015)
+    with pytest.raises(KeyboardInterrupt):
+        replies.extend(execute(server.provider, plan, repeat(REQUEST), on_progress=progress.append))
+    timer.join()
+    errors = [reply.reply.error for reply in replies if reply.reply.error is not None]
+    assert len(replies) - len(errors) >= 3
+    assert 1 <= len(errors) <= 3
+    assert {(error.error_class, "interrupted" in str(error)) for error in errors} == {("cancelled", True)}
+    assert sorted(reply.index for reply in replies) == list(range(len(replies)))
+    assert progress[-1].stopped == "interrupted"
+
+
+def test_ctrl_c_in_the_consumer_loses_nothing(server: Server) -> None:
+    replies = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        for reply in execute(server.provider, LoadPlan(concurrency=2, requests=10_000), repeat(REQUEST)):
+            replies.append(reply)
+            if len(replies) == 5:
+                signal.raise_signal(signal.SIGINT)
+    assert sorted(reply.index for reply in replies) == list(range(len(replies)))
+
+
+def test_second_ctrl_c_interrupts_at_once(server: Server) -> None:
+    load = execute(server.provider, LoadPlan(concurrency=2, requests=10_000), repeat(REQUEST))
+    next(load)
+    signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        list(load)
+
+
+def test_in_another_thread_the_signal_is_nobodys_business(server: Server) -> None:
+    found: list[int] = []
+
+    def run() -> None:
+        found.append(len(list(execute(server.provider, LoadPlan(concurrency=1, requests=2), repeat(REQUEST)))))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(END_S)
+    assert found == [2]
