@@ -116,7 +116,7 @@ def _show(options: argparse.Namespace) -> int:
     print()
     records = [record for record in run.records if record.keys() >= _NEEDED]
     summaries = summarise(records)
-    failed = {cell.key for cell in summaries if cell.n_errors or cell.n_expect_failed or cell.n_invalid}
+    failed = {cell.key for cell in summaries if cell.n_errors or cell.n_warmup_failed or cell.n_expect_failed or cell.n_invalid}
     for line in tables(summaries, failed=failed, width=shutil.get_terminal_size().columns):
         print(line.text)
     if not summaries:

@@ -20,6 +20,7 @@ _NOTES = {
     "✗": "✗ did not pass",
     "!": "! some requests are not valid measurements and are left out",
     "~": "~ tokens are estimated: one event counted as one, since the server gave no count",
+    "c": "c prompt tokens came from the server's cache, so TTFT leaves out work (cache: cold prevents it)",
     "e": "e tokens per second end to end, time to first token included: the answer was not streamed",
 }
 
@@ -42,7 +43,7 @@ class _Row(NamedTuple):
     marks: str
 
 
-_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s      95 %", "err", "")
+_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s 95 %", "err", "")
 
 
 def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = (), width: int = MIN_WIDTH) -> list[Line]:
@@ -92,7 +93,9 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
     marks = "✗" if failed else "✓"
     marks += "!" if cell.n_invalid else ""
     marks += "~" if cell.tokens_estimated else ""
+    marks += "c" if cell.n_cached else ""
     marks += "e" if cell.tokens_per_second_mode == "end_to_end" else ""
+    n_failed = cell.n_errors + cell.n_warmup_failed
     return _Row(
         case=f"{case}[{params}]" if params else case,
         provider=_clipped(printable(cell.key.provider), PROVIDER_WIDTH),
@@ -100,7 +103,7 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
         ttft=f"{short(cell.ttft_ms.p50)}/{short(cell.ttft_ms.p95)}" if cell.ttft_ms.n else "–",
         tpot=short(cell.tpot_ms.p50),
         speed=_speed(cell.tokens_per_second),
-        errors=str(cell.n_errors) if cell.n_errors else "–",
+        errors=str(n_failed) if n_failed else "–",
         marks=marks,
     )
 

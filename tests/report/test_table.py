@@ -38,8 +38,8 @@ def test_table_shows_medians_of_a_cell() -> None:
     records = [record(ttft_ms=10.0), record(ttft_ms=20.0), record(ttft_ms=30.0)]
     assert texts(records) == [
         "suites/chat.yaml · tiny",
-        "case         provider n TTFT p50/p95 TPOT tok/s      95 % err",
-        "capital      vllm     3    20.0/29.0 5.00   200             – ✓",
+        "case         provider n TTFT p50/p95 TPOT tok/s 95 % err",
+        "capital      vllm     3    20.0/29.0 5.00   200        – ✓",
         "  medians; TTFT and TPOT in ms",
         "  no 95 % interval of a median from fewer than 6 requests",
         "",
@@ -142,3 +142,14 @@ def test_table_shows_no_control_characters() -> None:
 )
 def test_short_number_has_three_digits(value: float | None, expected: str) -> None:
     assert short(value) == expected
+
+
+def test_table_marks_times_with_cached_prompts() -> None:
+    lines = texts([record(cached_tokens=12)])
+    assert lines[2].endswith("✓c")
+    assert "  c prompt tokens came from the server's cache, so TTFT leaves out work (cache: cold prevents it)" in lines
+
+
+def test_table_counts_a_failed_warmup_where_nothing_was_measured() -> None:
+    lines = texts([record(phase="warmup", ok=False)])
+    assert lines[2].split() == ["capital", "vllm", "0", "–", "–", "–", "1", "✓"]
