@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.report.summary import CellKey, CellSummary, Distribution
 
-__all__ = ["Line", "tables"]
+__all__ = ["Line", "short", "tables"]
 
 MIN_WIDTH = 80
 MAX_WIDTH = 120

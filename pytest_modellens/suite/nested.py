@@ -15,7 +15,7 @@ from pytest_modellens.urls import normalize_base_url
 if TYPE_CHECKING:
     from pytest_modellens.models import Message
 
-__all__ = ["base_url", "extra_body", "headers", "marks", "messages", "prompt_file", "texts"]
+__all__ = ["base_url", "check_json", "extra_body", "headers", "marks", "messages", "prompt_file", "texts"]
 
 _TEXT = text()
 _ROLES = ("system", "developer", "user", "assistant", "tool")

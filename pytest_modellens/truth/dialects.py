@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_modellens.truth.plan import PlannedEvent
     from pytest_modellens.truth.scenario import Scenario
 
-__all__ = ["Encoder", "OllamaEncoder", "OpenAIEncoder", "encoder_for"]
+__all__ = ["Encoder", "OllamaEncoder", "OllamaGenerateEncoder", "OpenAIEncoder", "encoder_for"]
 
 _CREATED = 1_700_000_000
 _CREATED_TEXT = "2023-11-14T22:13:20Z"
