@@ -147,6 +147,27 @@ def test_read_delay_is_the_p99_by_nearest_rank(delays_ms: list[int], p99: float 
     assert transport_of(exchange, arrivals, coalesced_reads=0).read_delay_ms == p99
 
 
+@pytest.mark.parametrize(
+    ("reads", "complete"),
+    [
+        ([b"HTTP/1.1 200 OK\r\n\r\n", b"a", b"b"], [False, False, False]),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"a", b"b"], [False, False, True]),
+        ([b"HTTP/1.1 200 OK\r\n", b"Content-Length: 1\r\n\r\n", b"a"], [False, False, True]),
+        ([SSE, chunk(b"abcdef"), b"0\r\n", b"\r\n"], [False, False, False, True]),
+        ([SSE, chunk(b"abcdef"), b"0\r\nX: y\r", b"\n\r\n"], [False, False, False, True]),
+        ([SSE, chunk(b"data: 1\r\n\r\n"), chunked(b"x")], [False, False, True]),
+    ],
+)
+def test_last_read_is_recognised(reads: list[bytes], complete: list[bool]) -> None:
+    exchange = exchange_with()
+    seen = []
+    for data in reads:
+        exchange.reads.append((0, None, data))
+        exchange.bytes_received += len(data)
+        seen.append(exchange.is_complete(data))
+    assert seen == complete
+
+
 def test_plan_keeps_its_own_schedule() -> None:
     request = WireRequest("http://127.0.0.1:1", use_proxies=False)
     exchange = Exchange(request, request.route(), scheduled_ns=5, tag=None, on_read=None)
