@@ -129,7 +129,7 @@ class Phases:
 def starts(plan: LoadPlan) -> Iterator[Start]:
     """Yield every request of an open loop, in order, until the plan is fulfilled."""
     phases = Phases(plan)
-    for index, offset_ns in enumerate(arrival_offsets_ns(plan)):
+    for index, offset_ns in enumerate(arrival_offsets_ns(plan)):  # pragma: no branch - endless
         phase = phases.next(offset_ns)
         if phase is None:
             return
@@ -148,7 +148,7 @@ def arrival_offsets_ns(plan: LoadPlan) -> Iterator[int]:
     assert rate is not None
     ramp_s = plan.ramp_s
     expected_in_ramp = rate * ramp_s / 2
-    for expected in _unit_arrivals(plan):
+    for expected in _unit_arrivals(plan):  # pragma: no branch - endless
         if expected < expected_in_ramp:
             yield round(math.sqrt(2 * ramp_s * expected / rate) * 1e9)
         else:
@@ -156,9 +156,10 @@ def arrival_offsets_ns(plan: LoadPlan) -> Iterator[int]:
 
 
 def _unit_arrivals(plan: LoadPlan) -> Iterator[float]:
-    if plan.arrival == "constant":
-        yield from count()
-        return
+    return count() if plan.arrival == "constant" else _random_arrivals(plan)
+
+
+def _random_arrivals(plan: LoadPlan) -> Iterator[float]:
     random = Random(plan.seed)  # noqa: S311 - a schedule, not a secret
     shape = plan.burstiness if plan.arrival == "gamma" and plan.burstiness is not None else 1.0
     at = 0.0

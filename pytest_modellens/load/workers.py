@@ -46,7 +46,10 @@ _START_S = 30.0
 """Longest time for a worker to start Python and import what it needs."""
 _LEAD_NS = 50_000_000
 """How far ahead the common beginning is set, so that every worker is there."""
+_END_S = 1.0
+"""Longest time for a worker to end once it has said that it does."""
 _GIVE_UP_S = 5.0
+"""Longest time for workers to hand over what is under way, after Ctrl-C."""
 _LOOK_S = 0.05
 _MAX_FRAMES = 10_000
 """Messages of the workers that wait to be read; beyond that the workers wait."""
@@ -145,6 +148,9 @@ class _Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.is_over:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_END_S)
         self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None
@@ -158,7 +164,6 @@ class _Worker:
         """Return once it can begin.
 
         Raises:
-            ConfigError: it refused.
             ModelLensError: it did not start.
         """
         guard = threading.Timer(_START_S, self.process.kill)
@@ -168,8 +173,6 @@ class _Worker:
         guard.cancel()
         if message is None:
             raise ModelLensError(f"load worker {self.share.worker}: did not start ({self.last_words()})")
-        if message["kind"] == "refused":
-            raise ConfigError(message["text"])
 
     def last_words(self) -> str:
         """Return how the process ended, and the end of what it said."""
@@ -284,11 +287,9 @@ class _Run:
 
     def _hand_over(self, worker: _Worker, message: dict[str, Any] | None) -> None:
         while not self._is_closed:
-            try:
+            with suppress(queue.Full):
                 self._messages.put((worker, message), timeout=_START_S)
-            except queue.Full:
-                continue
-            return
+                return
 
     def _give_up(self) -> None:
         if self._deadline_s is None:
@@ -309,6 +310,7 @@ class _Run:
         if kind == "begun":
             worker.begun[message["index"]] = (message["phase"], message["at"])
         elif kind == "refused":
+            worker.is_over = True
             raise ConfigError(message["text"])
         else:
             worker.progress = progress_from(message["progress"])

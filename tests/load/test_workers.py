@@ -12,14 +12,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from pytest_modellens.errors import ConfigError, ModelLensError, ProtocolError, RequestError, StatusError
+from pytest_modellens.load import worker as worker_module
 from pytest_modellens.load import workers as workers_module
-from pytest_modellens.load.frames import read_frame, reply_from, reply_to, request_from, request_to, write_frame
+from pytest_modellens.load.frames import (
+    plan_to,
+    read_frame,
+    reply_from,
+    reply_to,
+    request_from,
+    request_to,
+    write_frame,
+)
 from pytest_modellens.load.plan import LoadPlan, Phase
 from pytest_modellens.load.reply import LoadReply
 from pytest_modellens.load.workers import execute_in_workers
@@ -297,3 +307,61 @@ def test_frame_that_was_cut_off_is_the_end() -> None:
     write_frame(file, {"a": 1})
     for size in (2, 5):
         assert read_frame(io.BytesIO(file.getvalue()[:size])) is None
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a worker in this process from watching its parent."""
+    monkeypatch.setattr(worker_module, "_end_with_parent", lambda _: None)
+
+
+SETUP = {
+    "parent": 1,
+    "worker": 0,
+    "workers": 1,
+    "stall_timeout_s": None,
+    "plan": plan_to(LoadPlan(concurrency=1, requests=1)),
+    "provider": {
+        "module": OpenAICompatibleProvider.__module__,
+        "class": "OpenAICompatibleProvider",
+        "base_url": "http://127.0.0.1:9/v1",
+        "api_key": None,
+        "event_source": "x",
+        "timeout_s": 1.0,
+        "uses_proxies": False,
+    },
+}
+
+
+@pytest.mark.usefixtures("alone")
+def test_worker_without_a_parent_does_nothing() -> None:
+    stdin, stdout = io.BytesIO(), io.BytesIO()
+    worker_module.main(stdin, stdout)
+    assert stdout.getvalue() == b""
+    write_frame(stdin, SETUP)
+    stdin.seek(0)
+    worker_module.main(stdin, stdout)
+    stdout.seek(0)
+    assert read_frame(stdout) == {"kind": "ready"}
+    assert read_frame(stdout) is None
+
+
+@pytest.mark.usefixtures("alone")
+def test_worker_whose_parent_no_longer_listens_ends() -> None:
+    class Gone(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise BrokenPipeError
+
+    stdin = io.BytesIO()
+    write_frame(stdin, SETUP)
+    stdin.seek(0)
+    worker_module.main(stdin, Gone())
+
+
+def test_pipe_that_was_closed_from_this_side_is_the_end_of_a_worker(server: Server) -> None:
+    run = workers_module._Run([], workers_module._Feed(repeat(REQUEST), 1), None)
+    stdout = io.BytesIO()
+    stdout.close()
+    worker: Any = SimpleNamespace(process=SimpleNamespace(stdout=stdout))
+    run._listen(worker)
+    assert run._messages.get_nowait() == (worker, None)
