@@ -137,9 +137,10 @@ class _Load:
             self._begin_due()
             if self._pace.is_over and not self._carrier.in_flight and not self._backlog:
                 break
-            if self._poll():
-                continue
-            if self._backlog and self._must_decode():
+            ended = self._poll()
+            while len(self._backlog) > MAX_BACKLOG:
+                yield from self._decode_one()
+            if self._backlog and not ended and self._has_time():
                 yield from self._decode_one()
         self._report()
 
@@ -166,7 +167,7 @@ class _Load:
     def _poll(self) -> bool:
         """Look for ended requests, waiting where there is nothing else to do; return whether there were any."""
         prepared = self._ns_left() > _EARLY_NS and self._carrier.prepare()
-        if prepared or (self._backlog and self._must_decode()):
+        if prepared or (self._backlog and self._has_time()):
             wait_s = 0.0
         else:
             wait_s = max(0, min(_LOOK_NS, self._ns_left() - _EARLY_NS)) / 1e9
@@ -187,11 +188,9 @@ class _Load:
         next_ns = self._pace.next_ns
         return _LOOK_NS + _EARLY_NS if next_ns is None else next_ns - now_ns()
 
-    def _must_decode(self) -> bool:
-        """Return whether a reply can be decoded before the next request is due, or has to be for lack of room."""
-        if self._pace.next_ns is None or len(self._backlog) > MAX_BACKLOG:
-            return True
-        return self._ns_left() > self._reply_ns + _EARLY_NS
+    def _has_time(self) -> bool:
+        """Return whether a reply can be decoded before the next request is due."""
+        return self._pace.next_ns is None or self._ns_left() > self._reply_ns + _EARLY_NS
 
     def _decode_one(self) -> Iterator[LoadReply]:
         began = now_ns()

@@ -200,6 +200,25 @@ def test_backlog_is_bounded(tiny: LlamaCppProvider, monkeypatch: pytest.MonkeyPa
     assert in_between[0] < 30
 
 
+def test_backlog_is_bounded_where_something_ends_all_the_time(
+    tiny: LlamaCppProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "MAX_BACKLOG", 3)
+    begun = 0
+
+    def on_begin(*_: object) -> None:
+        nonlocal begun
+        begun += 1
+
+    ahead = []
+    for number, _ in enumerate(
+        execute(tiny, LoadPlan(concurrency=4, requests=150), repeat(REQUEST), on_begin=on_begin)
+    ):
+        time.sleep(0.002)
+        ahead.append(begun - number)
+    assert max(ahead) <= 3 + 4 + 4
+
+
 def test_old_objects_are_left_alone_only_meanwhile(server: Server) -> None:
     load = execute(server.provider, LoadPlan(concurrency=1, requests=2), repeat(REQUEST))
     next(load)
