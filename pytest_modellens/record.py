@@ -91,7 +91,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """The server's own timings in milliseconds (`queue_ms`, `prefill_ms`, `decode_ms`, …)."""
 
     clock: str | None = None
-    """Either "kernel" or "perf_counter"; None when nothing was sent."""
+    """One of "kernel", "perf_counter" and "adapter" (somebody else\'s client, by its own); None when nothing was sent."""
     clock_note: str | None = None
     """Why the clock is not the best one, when it is not."""
     reads: int = 0

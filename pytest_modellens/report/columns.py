@@ -164,6 +164,7 @@ SUMMARY_COLUMNS = (
     Column("tokens_source", "", "where the counts come from, or mixed; events is an estimate", "tokens_source"),
     Column("tokens_estimated", "", "whether any count is an estimate", "tokens_source"),
     *(Column(name, unit, meaning) for name, (unit, meaning) in HARDWARE_PEAKS.items()),
+    Column("schema_version", "", "version of records and of these columns", "schema_version"),
 )
 """summary.csv, in order: one row a cell."""
 
@@ -185,5 +186,6 @@ HARDWARE_COLUMNS = (
     Column("gpu_power_w", "W", "power of all GPUs together"),
     Column("gpu_temperature_c", "°C", "temperature of the hottest GPU"),
     Column("process_gpu_memory_mb", "MB", "GPU memory of the server's processes"),
+    Column("schema_version", "", "version of records and of these columns"),
 )
 """hardware.csv, in order: one row a sample."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.errors import StorageError
+from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.report.columns import (
     ERROR_CLASSES,
     HARDWARE_COLUMNS,
@@ -68,7 +69,7 @@ def write_hardware_csv(path: Path, hardware: Iterable[Mapping[str, Any]]) -> Non
     rows = []
     for cell in hardware:
         key = {**cell_key(cell)._asdict(), **({} if cell["params"] else {"params": None})}
-        rows += [{**key, **sample} for sample in cell["series"]]
+        rows += [{**key, **sample, "schema_version": SCHEMA_VERSION} for sample in cell["series"]]
     _write(path, HARDWARE_COLUMNS, rows)
 
 
@@ -87,7 +88,8 @@ def _request_row(record: Mapping[str, Any]) -> dict[str, Any]:
 def _summary_row(cell: CellSummary) -> dict[str, Any]:
     row: dict[str, Any] = dict(cell.key._asdict())
     row["params"] = cell.key.params if cell.params else None
-    for name in ("n", "n_ok", "n_errors", "n_expect_failed", "n_invalid"):
+    row["schema_version"] = SCHEMA_VERSION
+    for name in ("n", "n_ok", "n_errors", "n_expect_failed", "n_invalid", "n_warmup_failed", "n_cached"):
         row[name] = getattr(cell, name)
     for name in ERROR_CLASSES:
         row[f"errors_{name}"] = cell.errors_by_class.get(name, 0)

@@ -69,7 +69,7 @@ def test_columns_of_requests_leave_out_only_what_has_a_file_of_its_own() -> None
 
 def test_columns_of_hardware_are_those_of_the_sampler() -> None:
     names = {column.name for column in HARDWARE_COLUMNS}
-    assert names == {"suite", "case", "params", "provider", "model", "at", "at_ms", *SHARES, *GAUGES}
+    assert names == {"suite", "case", "params", "provider", "model", "at", "at_ms", "schema_version", *SHARES, *GAUGES}
     assert {name.removesuffix("_peak") for name in HARDWARE_PEAKS} == {*SHARES, *GAUGES}
 
 
@@ -207,3 +207,18 @@ def test_csv_makes_the_folders_that_it_needs(tmp_path: Path) -> None:
 def test_csv_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot be written \(Is a directory\)"):
         write_requests_csv(tmp_path, [])
+
+
+def test_summary_fills_every_column_that_is_a_count(tmp_path: Path) -> None:
+    (row,) = summary_of(tmp_path, record(cached_tokens=3), record(phase="warmup", ok=False))
+    counts = {name: row[name] for name in row if name.startswith("n_") or name in {"n", "schema_version"}}
+    assert counts == {
+        "n": "1",
+        "n_ok": "1",
+        "n_errors": "0",
+        "n_expect_failed": "0",
+        "n_invalid": "0",
+        "n_warmup_failed": "1",
+        "n_cached": "1",
+        "schema_version": "1",
+    }
