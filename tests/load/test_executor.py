@@ -68,7 +68,7 @@ def test_open_loop_starts_at_its_instants(tiny: LlamaCppProvider) -> None:
     assert len(replies) == 50
     scheduled = sorted(reply.scheduled_ns for reply in replies)
     assert scheduled[-1] - scheduled[0] == 980_000_000
-    # A decile, because a shared machine takes the processor away for tens of milliseconds, and a debugger slows us down.
+    # A decile, because a shared machine takes the processor away for tens of milliseconds, and tracing slows us.
     assert sorted(reply.schedule_delay_ms for reply in replies)[5] < 1.0
     assert all(reply.late_ms == reply.schedule_delay_ms for reply in replies)
     for reply in replies:
