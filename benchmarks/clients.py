@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.client_runs import CLIENTS  # noqa: E402
 from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402
+from benchmarks.startup import child_environment  # noqa: E402
 
 GAP_MS = 10.0
 FIRST_MS = 50.0
@@ -44,8 +45,7 @@ def run_client(name: str, work: dict[str, Any], folder: Path) -> dict[str, Any]:
     result.unlink(missing_ok=True)
     script = str(ROOT / "benchmarks" / "client_runs.py")
     command = [sys.executable, script, name, json.dumps({**work, "spawned_ns": time.perf_counter_ns()}), str(result)]
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1"}
+    environment = child_environment(folder / "pycache")
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         try:
             if work["cores"] is not None:
@@ -97,7 +97,7 @@ def measure(name: str, work: dict[str, Any], folder: Path, server: KnownServer) 
         "startup_s": seen["startup_s"],
         "finishing_s": seen.get("finishing_cpu_s"),
         "coalesced_pct": 100 * seen["coalesced_reads"] / seen["reads"] if "reads" in seen else None,
-        "others_pct": max((100 * others / seen["wall_s"] for others in seen["others_s"]), default=None),
+        "others_pct": max((0.0, *(100 * others / seen["wall_s"] for others in seen["others_s"]))),
     }
     rows = {name: row}
     if seen["own_clock"]:
@@ -182,6 +182,9 @@ def main() -> None:
         tempfile.TemporaryDirectory() as name,
         known_server(Path(name), first_ms=FIRST_MS, gap_ms=GAP_MS, core=pair[0] if pair else None) as server,
     ):
+        for client in options.clients:  # once unseen: it writes the byte code
+            small = {"url": server.url, "concurrency": 1, "requests": 1, "tokens": 2, "cores": pair}
+            run_client(client, {**small, "server_pid": server.pid}, Path(name))
         for concurrency in options.streams:
             requests = concurrency * (8 if concurrency == 1 else 3)
             work = {"url": server.url, "concurrency": concurrency, "requests": requests, "tokens": options.tokens}
