@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_modellens import __version__
 from pytest_modellens.errors import ModelLensError
@@ -15,6 +15,7 @@ from pytest_modellens.errors import ModelLensError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_modellens.report.summary import CellSummary
     from pytest_modellens.storage import RunInfo
 
 __all__ = ["main"]
@@ -103,6 +104,7 @@ def _state(run: RunInfo) -> str:
 def _show(options: argparse.Namespace) -> int:
     import shutil
 
+    from pytest_modellens.report.load_table import load_table
     from pytest_modellens.report.summary import summarise
     from pytest_modellens.report.table import tables
     from pytest_modellens.storage import find_run, read_run
@@ -116,8 +118,9 @@ def _show(options: argparse.Namespace) -> int:
     print()
     records = [record for record in run.records if record.keys() >= _NEEDED]
     summaries = summarise(records)
-    failed = {cell.key for cell in summaries if cell.n_errors or cell.n_warmup_failed or cell.n_expect_failed or cell.n_invalid}
-    for line in tables(summaries, failed=failed, width=shutil.get_terminal_size().columns):
+    failed = {cell.key for cell in summaries if _is_flawed(cell)}
+    width = shutil.get_terminal_size().columns
+    for line in (*tables(summaries, failed=failed, width=width), *load_table(_loads(run.meta), width=width)):
         print(line.text)
     if not summaries:
         print("no measured requests")
@@ -128,6 +131,18 @@ def _show(options: argparse.Namespace) -> int:
     for problem in run.problems:
         print(f"note: {problem}")
     return 0
+
+
+def _is_flawed(cell: CellSummary) -> bool:
+    return bool(cell.n_errors or cell.n_warmup_failed or cell.n_expect_failed or cell.n_invalid)
+
+
+def _loads(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what run.json says of loads; damaged entries are left out."""
+    cells = meta.get("cells")
+    if not isinstance(cells, list):
+        return []
+    return [cell for cell in cells if isinstance(cell, dict) and cell.keys() >= {"case", "params", "summary"}]
 
 
 def _about(meta: dict[str, object]) -> list[str]:

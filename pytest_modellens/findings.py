@@ -56,7 +56,7 @@ def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> lis
     if not failed:
         return [unsent] if len(records) < planned else []
     classes = Counter(record.error_class for record in failed)
-    counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())  # noqa: RUF001
+    counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())
     lines = [f"{len(failed)} of {len(records)} requests failed ({counts})"]
     reasons = dict.fromkeys(record.error for record in failed)
     lines += [f"  {printable(reason or '', limit=1000)}" for reason in list(reasons)[:3]]

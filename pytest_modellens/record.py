@@ -33,7 +33,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     round: int
     """Position among the requests of its phase, from 0."""
     phase: str = "measured"
-    """Either "measured" or "warmup"; warm-up never enters a statistic."""
+    """One of "measured", "warmup", and "transient" (a load's beginning, before it was steady). Only measured requests
+    enter a statistic."""
     started_at: str
     """Wall time of the sending, UTC, ISO 8601. For people: never subtract it."""
     worker: str | None = None
@@ -42,6 +43,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """How many measured requests the cell was to send."""
     concurrency: int = 1
     """How many requests the cell was allowed in flight at once."""
+    load: dict[str, Any] | None = None
+    """The load that the cell puts on the server, as far as it differs from nothing asked; None without one."""
+    sent_ns: int | None = None
+    """When it was sent, and ended, in ns after the cell's first request began; None outside loads."""
+    ended_ns: int | None = None
+    late_ms: float | None = None
+    """How much later than it could have been it was begun: the client's own doing. None outside loads."""
+    pause_ms: float | None = None
+    """Longest time for which the client did not look at its sockets meanwhile. None outside loads."""
 
     ok: bool
     error_class: str | None = None
@@ -91,7 +101,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """The server's own timings in milliseconds (`queue_ms`, `prefill_ms`, `decode_ms`, …)."""
 
     clock: str | None = None
-    """One of "kernel", "perf_counter" and "adapter" (somebody else\'s client, by its own); None when nothing was sent."""
+    """One of "kernel", "perf_counter" and "adapter" (a foreign client's own); None when nothing was sent."""
     clock_note: str | None = None
     """Why the clock is not the best one, when it is not."""
     reads: int = 0

@@ -32,6 +32,7 @@ class Origin:
     worker: str | None = None
     rounds: int = 1
     concurrency: int = 1
+    load: Mapping[str, Any] | None = None
 
 
 def record_of(
@@ -42,8 +43,9 @@ def record_of(
     round: int = 0,
     phase: str = "measured",
     expect_failures: list[str] | None = None,
+    place: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Return the record of one request."""
+    """Return the record of one request; `place` has the fields that only a request of a load has."""
     return Record(
         suite=origin.suite,
         case=origin.case,
@@ -54,6 +56,7 @@ def record_of(
         worker=origin.worker,
         rounds=origin.rounds,
         concurrency=origin.concurrency,
+        load=None if origin.load is None else dict(origin.load),
         round=round,
         phase=phase,
         started_at=reply.started_at.isoformat(timespec="milliseconds"),
@@ -67,7 +70,7 @@ def record_of(
         received=reply.received,
         **_outcome(reply),
         **_transport(reply),
-        **{"streamed": request.stream, **_numbers(reply)},
+        **{"streamed": request.stream, **_numbers(reply), **(place or {})},
     )
 
 

@@ -13,8 +13,10 @@ HIDDEN = "***"
 
 _DEEPEST = 32
 _SECRET_WORDS = frozenset(
-    ("key", "keys", "token", "secret", "secrets", "password", "passwords", "passwd", "passphrase", "pwd", "auth")
-    + ("authorization", "cookie", "cookies", "credential", "credentials", "bearer", "signature", "sig")
+    (
+        *("key", "keys", "token", "secret", "secrets", "password", "passwords", "passwd", "passphrase", "pwd", "auth"),
+        *("authorization", "cookie", "cookies", "credential", "credentials", "bearer", "signature", "sig"),
+    )
 )
 _SECRET_ENDINGS = ("apikey", "token", "secret", "password", "passwd", "passphrase", "accesskey", "secretkey")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_modellens.load.cell import LoadRun
 from pytest_modellens.load.closed_loop import closed_loop
 from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.suite.case import case_hash
 from pytest_modellens.suite.expect import failures
+from pytest_modellens.suite.prompts import requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_modellens.load.reply import LoadReply
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.record import Record
@@ -59,6 +62,7 @@ class CellRun:
         model: str,
         label: str | None = None,
         worker: str | None = None,
+        client_processes: int = 1,
         on_record: Callable[[CellRun], None] | None = None,
     ) -> None:
         """Prepare the run; nothing is sent yet.
@@ -70,12 +74,16 @@ class CellRun:
             model: the model to ask for, unless the case names one.
             label: the provider's name in records; None: its own.
             worker: the xdist worker; None without xdist.
+            client_processes: how many processes put a load on the server.
             on_record: called after every request, for progress.
         """
         case = cell.case
         self.provider = provider
         self.cell = cell
         self.request = request_of(case, case.model or model)
+        self.load = None if case.load is None else LoadRun(case.load, slo=case.slo, workers=client_processes)
+        """The load, and what came of it; None in a cell of rounds."""
+        self._source = requests(case, self.request.model, request_of)
         # A primed cache needs somebody to prime it.
         self.warmup = max(1, case.warmup) if case.cache == "warm" else case.warmup
         self.records: list[Record] = []
@@ -90,14 +98,15 @@ class CellRun:
             provider=label or provider.name,
             model=self.request.model,
             worker=worker,
-            rounds=case.rounds,
-            concurrency=case.concurrency,
+            rounds=case.rounds if case.load is None else case.load.requests or 0,
+            concurrency=case.concurrency if case.load is None else case.load.concurrency or 0,
+            load=None if self.load is None else self.load.asked,
         )
 
     @property
-    def planned(self) -> int:
-        """Requests of the whole cell, warm-up included."""
-        return self.warmup + self.cell.case.rounds
+    def planned(self) -> int | None:
+        """Requests of the whole cell, warm-up included; None in a load, whose length is its plan's business."""
+        return None if self.load is not None else self.warmup + self.cell.case.rounds
 
     @property
     def measured(self) -> list[Record]:
@@ -107,15 +116,21 @@ class CellRun:
     @property
     def is_over(self) -> bool:
         """True when nothing is left to send, or it was given up."""
-        return self.stopped is not None or len(self.records) >= self.planned
+        if self.load is not None:
+            return self.load.is_over
+        return self.stopped is not None or len(self.records) >= self.warmup + self.cell.case.rounds
 
     def send(self) -> Record:
         """Send the next request, warm-up first, and return its record."""
-        reply = measure(self.provider, self.request, stall_timeout_s=self.cell.case.stall_timeout_s)
-        return self._keep(reply)
+        request = next(self._source)
+        return self._keep(measure(self.provider, request, stall_timeout_s=self.cell.case.stall_timeout_s), request)
 
     def run(self) -> None:
-        """Send all that is left: warm-up one by one, measured requests as many at once as the case says."""
+        """Send all that is left: a load by its plan; else warm-up one by one, then as many at once as the case says."""
+        if self.load is not None:
+            if not self.is_over:
+                self._run_load(self.load)
+            return
         concurrency = self.cell.case.concurrency
         while not self.is_over and (concurrency == 1 or len(self.records) < self.warmup):
             self.send()
@@ -123,30 +138,62 @@ class CellRun:
             self._run_concurrently(concurrency)
 
     def _run_concurrently(self, concurrency: int) -> None:
-        left = self.planned - len(self.records)
-        requests = (self.request for _ in range(left) if self.stopped is None)
+        left = self.warmup + self.cell.case.rounds - len(self.records)
+        # Replies come in the order of their ends; all requests of a cell are alike but for their prompts.
+        source = (next(self._source) for _ in range(left) if self.stopped is None)
         stall_timeout_s = self.cell.case.stall_timeout_s
-        for reply in closed_loop(self.provider, requests, concurrency=concurrency, stall_timeout_s=stall_timeout_s):
-            self._keep(reply)
+        for reply in closed_loop(self.provider, source, concurrency=concurrency, stall_timeout_s=stall_timeout_s):
+            self._keep(reply, self.request)
 
-    def _keep(self, reply: Reply) -> Record:
+    def _run_load(self, load: LoadRun) -> None:
+        replies = load.replies(
+            self.provider,
+            self._source,
+            stall_timeout_s=self.cell.case.stall_timeout_s,
+            on_progress=self._tell,
+        )
+        try:
+            for done in replies:
+                self._keep_loaded(load, done)
+        finally:
+            self.stopped = load.progress.stopped if load.progress else None
+            self.records = load.settle(self.records)
+
+    def _keep_loaded(self, load: LoadRun, done: LoadReply) -> None:
+        record = record_of(
+            done.reply,
+            done.request,
+            origin=self._origin,
+            round=done.index,
+            phase=done.phase,
+            expect_failures=self._unexpected(done.reply) if done.phase == "measured" else [],
+            place=load.place(done),
+        )
+        self.records.append(record)
+
+    def _keep(self, reply: Reply, request: RunRequest) -> Record:
         sent = len(self.records)
         is_warmup = sent < self.warmup
         record = record_of(
             reply,
-            self.request,
+            request,
             origin=self._origin,
             round=sent if is_warmup else sent - self.warmup,
             phase="warmup" if is_warmup else "measured",
-            expect_failures=[] if is_warmup or reply.error is not None else self._unexpected(reply),
+            expect_failures=[] if is_warmup else self._unexpected(reply),
         )
         self.records.append(record)
         self._give_up_after(record)
-        if self._on_record is not None:
-            self._on_record(self)
+        self._tell()
         return record
 
+    def _tell(self) -> None:
+        if self._on_record is not None:
+            self._on_record(self)
+
     def _unexpected(self, reply: Reply) -> list[str]:
+        if reply.error is not None:
+            return []
         usage = reply.timeline.usage if reply.timeline else None
         claimed = reply.adapter_result
         count = usage.completion if usage else claimed.completion_tokens if claimed else None
@@ -168,7 +215,9 @@ class CellRun:
 def with_overrides(
     cell: Cell, *, rounds: int | None = None, warmup: int | None = None, timeout_s: float | None = None
 ) -> Cell:
-    """Return `cell` with the values that are not None in place of its own."""
-    changes = {"rounds": rounds, "warmup": warmup, "timeout_s": timeout_s}
+    """Return `cell` with the values that are not None in place of its own; a load has no rounds to replace."""
+    changes: dict[str, float | None] = {"timeout_s": timeout_s}
+    if cell.case.load is None:
+        changes |= {"rounds": rounds, "warmup": warmup}
     given = {key: value for key, value in changes.items() if value is not None}
     return replace(cell, case=replace(cell.case, **given)) if given else cell  # type: ignore[arg-type]

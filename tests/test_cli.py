@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -180,13 +179,9 @@ def test_wrong_usage_has_status_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: modellens" in capsys.readouterr().err
 
 
-def test_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["modellens", "--version"])
-    monkeypatch.delitem(sys.modules, "pytest_modellens.cli")
-    with pytest.raises(SystemExit) as info:
-        runpy.run_module("pytest_modellens.cli", run_name="__main__")
-    assert info.value.code == 0
-    assert capsys.readouterr().out == f"modellens {__version__}\n"
+def test_version_is_the_packages() -> None:
+    command = [sys.executable, "-m", "pytest_modellens.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"modellens {__version__}\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

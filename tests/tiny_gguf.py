@@ -48,7 +48,7 @@ def make_tiny_gguf(path: Path, *, width: int = 64, layers: int = 2, context: int
 
 def _vocabulary() -> list[str]:
     """Return control tokens, then bytes as GPT-2 spells them (invisible ones shifted up by 256), then merged ones."""
-    invisible = [byte for byte in range(256) if not (33 <= byte < 127 or 161 <= byte < 173 or 174 <= byte)]
+    invisible = [byte for byte in range(256) if not (33 <= byte < 127 or 161 <= byte < 173 or byte >= 174)]
     spelled = [chr(256 + invisible.index(byte)) if byte in invisible else chr(byte) for byte in _TEXT_BYTES]
     return [*_CONTROL_TOKENS, *spelled, *(merge.replace(" ", "") for merge in _MERGES)]
 

@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until the parent is gone, then end the process; standard output gets `{"url": …}` once the model is loaded."""
+    """Serve until the parent is gone, then end the process; `{"url": …}` is printed once the model is loaded."""
     options = _parse(arguments)
     announcements = _reserve_stdout()
     # Loading holds the interpreter's lock, so nothing written in Python could watch the parent meanwhile. The signal is
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RuntimeError as exc:
         sys.exit(f"xllamacpp: {exc}")
     _signal_at_parents_end(0)
-    with contextlib.suppress(BrokenPipeError), open(announcements, "w", encoding="utf-8") as file:
+    with contextlib.suppress(BrokenPipeError), open(announcements, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
         file.write(json.dumps({"url": server.listening_address}) + "\n")
     wait_for_end(sys.stdin.fileno(), options.parent)
     # The native server's own teardown waits for answers under way, which nobody reads any more.

@@ -20,7 +20,7 @@ REFRESH_SHARE = 0.002
 MIN_SPAN_S = 0.1
 """Shortest time that a CPU share is computed over: the kernel counts CPU time in ticks of 10 ms."""
 
-_LOCAL = {"127.0.0.1", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"}
+_LOCAL = {"127.0.0.1", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"}  # noqa: S104  # compared with, never bound
 _FORWARDERS = {"docker-proxy", "rootlessport", "com.docker.backend", "kubectl", "ssh", "sshd", "wslrelay.exe"}
 _found: dict[int, psutil.Process] = {}
 """Listeners seen before, by port. Each is checked again before use, which is cheap; the search is not."""

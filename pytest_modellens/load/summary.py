@@ -74,7 +74,7 @@ def summarise_load(
     was started, so that a server cannot score better by refusing.
     """
     everything = list(records)
-    measured = [record for record in everything if record.get("phase") != "warmup"]
+    measured = [record for record in everything if record.get("phase", "measured") == "measured"]
     good = [record for record in measured if record["ok"]]
     sendings = sorted(record["sent_ns"] for record in measured if record.get("sent_ns") is not None)
     window_s = (max(record["ended_ns"] for record in measured) - sendings[0]) / 1e9 if sendings else None
@@ -108,7 +108,7 @@ def transient(records: Iterable[Mapping[str, Any]]) -> tuple[int | None, Truncat
     The instant is None when nothing is to be dropped.
     """
     good = sorted(
-        (record for record in records if record.get("phase") != "warmup" and record["ok"]),
+        (record for record in records if record.get("phase", "measured") == "measured" and record["ok"]),
         key=lambda record: record["sent_ns"],
     )
     for metric in ("ttft_ms", "total_time_ms"):

@@ -25,6 +25,7 @@ from pytest_modellens.runner import CellRun, with_overrides
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_modellens.load.cell import LoadRun
     from pytest_modellens.models import RunRequest, RunResult
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Cell
@@ -117,6 +118,7 @@ class Lens:
                 model=self.model if provider is self.provider else model_of(provider, self._settings),
                 label=self._label(),
                 worker=self._worker(),
+                client_processes=self._settings.workers or 1,
                 on_record=lambda run: progress.say(_progress(run)),
             )
             with endpoint_lock(provider):
@@ -133,7 +135,7 @@ class Lens:
 
     def _benchmarked(self, run: CellRun, benchmark: Any) -> None:
         benchmark.params = {"provider": self._label(), **run.cell.params}
-        if run.cell.case.concurrency > 1:
+        if run.cell.case.concurrency > 1 or run.load is not None:
             # The time of one request among others is not what its table shows; unused, the fixture would warn.
             benchmark.disabled = True
             benchmark.pedantic(run.run)
@@ -159,6 +161,8 @@ class Lens:
         if rows:
             key = {name: rows[0][name] for name in ("suite", "case", "params", "provider", "model")}
             self._evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
+            if run.load is not None:
+                self._evidence["cells"].append({**key, **run.load.evidence()})
         self._evidence["servers"] = self._servers()
         module = self._request.node.parent
         if isinstance(module, SuiteModule):
@@ -235,7 +239,25 @@ def _spare(benchmark: Any) -> None:
 
 
 def _progress(run: CellRun) -> str:
+    if run.load is not None:
+        return _load_progress(run.load)
     done = len(run.records)
     text = f"warm-up {done + 1}/{run.warmup}" if done < run.warmup else f"{done - run.warmup}/{run.cell.case.rounds}"
     rates = [record.tokens_per_second for record in run.measured if record.tokens_per_second is not None]
     return f"{text} · {rates[-1]:.1f} tok/s" if rates else text
+
+
+def _load_progress(load: LoadRun) -> str:
+    progress = load.progress
+    if progress is None:
+        return "starting the load"
+    rate = progress.ended / progress.elapsed_s if progress.elapsed_s else 0.0
+    parts = [f"{progress.ended} done", f"{progress.in_flight} in flight", f"{rate:.1f}/s"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if load.plan.requests is not None and rate:
+        parts.append(f"{max(0.0, (load.plan.requests - progress.ended) / rate):.0f} s left")
+    elif load.plan.duration_s is not None:
+        whole_s = load.plan.duration_s + load.plan.warmup_s + load.plan.ramp_s
+        parts.append(f"{max(0.0, whole_s - progress.elapsed_s):.0f} s left")
+    return " · ".join(parts)

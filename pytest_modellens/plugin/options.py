@@ -85,6 +85,7 @@ OPTIONS = (
     Option("rounds", "N", "Measured requests per cell (default: what the case says)", _count),
     Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", _count_or_none),
     Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", _seconds),
+    Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
     Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
     Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
 )
@@ -117,6 +118,7 @@ class Settings:
     rounds: int | None = None
     warmup: int | None = None
     timeout: float | None = None
+    workers: int | None = None
     results: str | None = None
     run_name: str | None = None
 

@@ -30,7 +30,7 @@ class Recorder:
         self._config = config
         self._settings = settings
         self._folder: RunFolder | None = None
-        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "ended_at": None}
+        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "cells": [], "ended_at": None}
         self._records: list[dict[str, Any]] = []
         self._hardware: list[dict[str, Any]] = []
         self._failed: set[CellKey] = set()
@@ -95,7 +95,8 @@ class Recorder:
             self._config.hook.pytest_modellens_update_record(config=self._config, record=record)
         self._records += evidence["records"]
         self._hardware += evidence["hardware"]
-        is_new = not (
+        self._meta["cells"] += evidence["cells"]
+        is_new = bool(evidence["cells"]) or not (
             evidence["suites"].items() <= self._meta["suites"].items()
             and evidence["servers"].keys() <= self._meta["servers"].keys()
         )
@@ -135,12 +136,15 @@ class Recorder:
         """Print a table per suite, then where the results are."""
         if not self._records or self._folder is None:
             return
+        from pytest_modellens.report.load_table import load_table
         from pytest_modellens.report.summary import summarise
         from pytest_modellens.report.table import tables
 
         terminalreporter.section("modellens")
         width = self._config.get_terminal_writer().fullwidth
         for line in tables(summarise(self._records), failed=self._failed, width=width):
+            terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
+        for line in load_table(self._meta["cells"], width=width):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
         for problem in self._problems:
             terminalreporter.line(problem, red=True)

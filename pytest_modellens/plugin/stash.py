@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENCE", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `suites` and `servers`."""
+"""What one item measured, as plain JSON types: `records`, `hardware`, `cells`, `suites` and `servers`."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    return {"records": [], "hardware": [], "suites": {}, "servers": {}}
+    return {"records": [], "hardware": [], "cells": [], "suites": {}, "servers": {}}
 
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()

@@ -38,7 +38,7 @@ def write_requests_csv(path: Path, records: Iterable[Mapping[str, Any]]) -> None
     """Write one row a record, with the columns of `REQUEST_COLUMNS`; a value that does not exist is an empty cell.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe, control characters are written as
-    escapes (``\\n``), so that a row is one line.
+    escapes, so that a row is one line.
 
     Raises:
         StorageError: the file cannot be written.
@@ -80,7 +80,7 @@ def _request_row(record: Mapping[str, Any]) -> dict[str, Any]:
         gaps = None if column.name == column.source else _GAPS.fullmatch(column.name)
         row[column.name] = value if gaps is None else percentile(value or (), int(gaps["p"]))
     row["expect_failures"] = "; ".join(row["expect_failures"] or ()) or None
-    for name in ("params", "server_timings"):
+    for name in ("params", "server_timings", "load"):
         row[name] = msgspec.json.encode(row[name], order="sorted").decode() if row[name] else None
     return row
 

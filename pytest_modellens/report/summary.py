@@ -96,20 +96,20 @@ def cell_key(record: Mapping[str, Any]) -> CellKey:
 
 def is_averaged(record: Mapping[str, Any]) -> bool:
     """Return whether the record's timing may enter a statistic."""
-    return bool(record["ok"]) and record.get("invalid") is None and record.get("phase") != "warmup"
+    return bool(record["ok"]) and record.get("invalid") is None and record.get("phase", "measured") == "measured"
 
 
 def summarise(records: Iterable[Mapping[str, Any]]) -> list[CellSummary]:
     """Return a summary of every cell that has a measured request or a failed one, in the order of first appearance."""
     cells: dict[CellKey, list[Mapping[str, Any]]] = {}
     for record in records:
-        if record.get("phase") != "warmup" or not record["ok"]:
+        if record.get("phase", "measured") == "measured" or not record["ok"]:
             cells.setdefault(cell_key(record), []).append(record)
     return [_summarise(key, cell) for key, cell in cells.items()]
 
 
 def _summarise(key: CellKey, cell: Sequence[Mapping[str, Any]]) -> CellSummary:
-    records = [record for record in cell if record.get("phase") != "warmup"]
+    records = [record for record in cell if record.get("phase", "measured") == "measured"]
     n_ok = sum(bool(record["ok"]) for record in records)
     averaged = [record for record in records if is_averaged(record)]
     counted = [record for record in averaged if record.get("completion_tokens") is not None]

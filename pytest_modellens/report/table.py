@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.report.summary import CellKey, CellSummary, Distribution
 
-__all__ = ["Line", "short", "tables"]
+__all__ = ["Line", "aligned", "clipped", "short", "tables"]
 
 MIN_WIDTH = 80
 MAX_WIDTH = 120
@@ -46,6 +46,9 @@ class _Row(NamedTuple):
 _HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s 95 %", "err", "")
 
 
+_LEFT = {0, 1, 5, 7}
+
+
 def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = (), width: int = MIN_WIDTH) -> list[Line]:
     """Return the lines of all tables, a table per suite and model.
 
@@ -69,21 +72,21 @@ def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey]
     room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
     # The case's name gives way: everything else is short.
     widths[0] = max(12, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
-    lines = [Line(title[:room], "bold"), Line(_aligned(_HEADER, widths))]
-    lines += [Line(_aligned(row, widths), "red" if "✗" in row.marks else "") for row in rows]
+    shown = [row._replace(case=clipped(row.case, widths[0])) for row in rows]
+    lines = [Line(title[:room], "bold"), Line(aligned(_HEADER, widths, left=_LEFT))]
+    lines += [Line(aligned(row, widths, left=_LEFT), "red" if "✗" in row.marks else "") for row in shown]
     return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells)), Line("")]
 
 
-def _aligned(row: _Row, widths: Sequence[int]) -> str:
-    left = {0, 1, 5, 7}
-    cells = [
-        text.ljust(width) if at in left else text.rjust(width)
-        for at, (text, width) in enumerate(zip((_clipped(row.case, widths[0]), *row[1:]), widths, strict=True))
-    ]
+def aligned(row: Sequence[str], widths: Sequence[int], *, left: Collection[int]) -> str:
+    """Return the texts of `row` in columns of `widths`, those of the columns `left` to the left, the others right."""
+    columns = zip(row, widths, strict=True)
+    cells = [text.ljust(width) if at in left else text.rjust(width) for at, (text, width) in enumerate(columns)]
     return " ".join(cells).rstrip()
 
 
-def _clipped(text: str, width: int) -> str:
+def clipped(text: str, width: int) -> str:
+    """Return `text`, cut to `width` columns."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
@@ -98,7 +101,7 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
     n_failed = cell.n_errors + cell.n_warmup_failed
     return _Row(
         case=f"{case}[{params}]" if params else case,
-        provider=_clipped(printable(cell.key.provider), PROVIDER_WIDTH),
+        provider=clipped(printable(cell.key.provider), PROVIDER_WIDTH),
         n=str(cell.n_averaged),
         ttft=f"{short(cell.ttft_ms.p50)}/{short(cell.ttft_ms.p95)}" if cell.ttft_ms.n else "–",
         tpot=short(cell.tpot_ms.p50),

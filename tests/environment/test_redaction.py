@@ -10,8 +10,8 @@ from pytest_modellens.environment import redact, redact_url
 from pytest_modellens.redaction import is_secret_name, redact_text
 
 SECRET = """
-api_key apiKey API-KEY apikey X-Api-Key OPENAI_API_KEY hf_token HF_TOKEN HFToken access_token authtoken password PASSWORD
-db.password passwd client_secret clientSecret Authorization Proxy-Authorization Cookie set-cookie credentials
+api_key apiKey API-KEY apikey X-Api-Key OPENAI_API_KEY hf_token HF_TOKEN HFToken access_token authtoken password
+PASSWORD db.password passwd client_secret clientSecret Authorization Proxy-Authorization Cookie set-cookie credentials
 ssl_key_file --modellens-api-key auth
 """
 SHOWN = """

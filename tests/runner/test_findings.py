@@ -37,9 +37,7 @@ def test_good_cell_has_no_findings() -> None:
 
 def test_failures_are_counted_by_class_and_shown() -> None:
     records = [failed("too\x1b[31m late"), failed("full", "http_5xx"), failed("full", "http_5xx"), record()]
-    assert findings(records) == [
-        "3 of 4 requests failed (2 × http_5xx, 1 × timeout)\n  too\\x1b[31m late\n  full"  # noqa: RUF001
-    ]
+    assert findings(records) == ["3 of 4 requests failed (2 × http_5xx, 1 × timeout)\n  too\\x1b[31m late\n  full"]
 
 
 def test_only_three_reasons_are_shown() -> None:

@@ -95,7 +95,7 @@ def test_results_folder_that_cannot_be_written_is_a_storage_error(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(StorageError, match="cannot hold results .Permission denied"):
+    with pytest.raises(StorageError, match=r"cannot hold results .Permission denied"):
         create(tmp_path / "results")
 
 
