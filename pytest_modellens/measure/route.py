@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from pytest_modellens.errors import ConfigError
 
 __all__ = ["Proxy", "Route", "basic_authorization"]
+
+_VARIABLES = tuple(
+    spelled
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD")
+    for spelled in (name, name.upper())
+)
+"""What a route depends on besides the URL; in a CGI script, which has a request method, HTTP_PROXY is a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,18 @@ class Route:
             ConfigError: the proxy is of a kind that a request cannot be timed through.
         """
         parts = urlsplit(url)
-        tls = parts.scheme == "https"
-        host = parts.hostname or ""
-        port = parts.port or (443 if tls else 80)
-        proxy = _proxy_for(url) if use_proxies else None
-        return cls(tls, host, port, proxy)
+        # Looking at the proxies takes half a millisecond, which a load would pay for each request.
+        variables = tuple(map(os.environ.get, _VARIABLES)) if use_proxies else None
+        return _route(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", variables)
+
+
+@lru_cache(maxsize=64)
+def _route(origin: str, variables: tuple[str | None, ...] | None) -> Route:
+    """Return the route to `origin`, with proxies unless `variables` is None; they are there to tell changes."""
+    parts = urlsplit(origin)
+    tls = parts.scheme == "https"
+    proxy = None if variables is None else _proxy_for(origin)
+    return Route(tls, parts.hostname or "", parts.port or (443 if tls else 80), proxy)
 
 
 def basic_authorization(user: str, password: str | None) -> str:

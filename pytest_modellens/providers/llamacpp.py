@@ -18,6 +18,9 @@ class LlamaCppProvider(OpenAICompatibleProvider):
     api_key_env: ClassVar[str | None] = "LLAMA_API_KEY"
     start_command: ClassVar[str] = "llama-server -m MODEL.gguf"
 
+    _names: tuple[str, ...] = ()
+    """Id and aliases of the model that answered last, so that not every answer needs a look at the list."""
+
     def server_version(self) -> str | None:
         """Return the build that `/props` names; None when it does not. Never raises."""
         return self.text_at(url_join(get_root_url(self.base_url), "props"), "build_info")
@@ -56,10 +59,11 @@ class LlamaCppProvider(OpenAICompatibleProvider):
 
     def served_model(self, asked: str, answered: str) -> bool:
         """Return whether the answer is the asked model's: in single-model mode llama.cpp takes any name, with 200."""
-        if asked == answered:
+        if asked == answered or {asked, answered} <= {*self._names}:
             return True
-        known = next((model for model in self.list_models() if answered in (model.id, *model.aliases)), None)
-        return known is not None and asked in (known.id, *known.aliases)
+        named = ((model.id, *model.aliases) for model in self.list_models())
+        self._names = next((names for names in named if answered in names), ())
+        return asked in self._names
 
 
 def _rounded(count: int) -> str:

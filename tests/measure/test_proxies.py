@@ -239,3 +239,35 @@ def test_proxy_without_credentials_is_sent_none(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("http_proxy", proxy.url)
         client.exchange(WireRequest("http://model.example/v1"))
     assert b"Proxy-Authorization" not in proxy.received[0]
+
+
+def test_proxies_are_looked_up_once_while_the_environment_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    def look(url: str) -> dict[str, str]:
+        looks.append(url)
+        return {"http": "http://proxy.example:3128"}
+
+    monkeypatch.setattr("requests.utils.get_environ_proxies", look)
+    # A name of this test's own, as routes are remembered by the process.
+    routes = [WireRequest(f"http://me:secret@once.example:8000/v1/{path}").route() for path in "abc"]
+    assert looks == ["http://once.example:8000"]
+    assert {route.dial for route in routes} == {("proxy.example", 3128)}
+    assert WireRequest("http://once.example:8000/v1", use_proxies=False).route().proxy is None
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("no_proxy", ["no_proxy", "NO_PROXY"])
+def test_changed_environment_changes_the_route(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
+    def dial() -> tuple[str, int]:
+        return WireRequest("http://changing.example/v1").route().dial
+
+    assert dial() == ("changing.example", 80)
+    monkeypatch.setenv("http_proxy", "http://one.example:1")
+    assert dial() == ("one.example", 1)
+    monkeypatch.setenv("http_proxy", "http://two.example:2")
+    assert dial() == ("two.example", 2)
+    monkeypatch.setenv(no_proxy, "changing.example")
+    assert dial() == ("changing.example", 80)
+    monkeypatch.delenv(no_proxy)
+    assert dial() == ("two.example", 2)

@@ -24,7 +24,7 @@ from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.providers.vllm import VLLMProvider
-from tests.fault_server import SSE, Close, FaultServer, Read, Wait, chunk, chunked, response, sse
+from tests.fault_server import SSE, Close, FaultServer, Read, Step, Wait, chunk, chunked, response, sse
 
 if TYPE_CHECKING:
     import socket
@@ -311,6 +311,17 @@ def test_credentials_of_the_url_are_basic_authentication() -> None:
         provider.close()
     assert b"\r\nAuthorization: Basic dXNlcjpwYXNz\r\n" in server.received[0]
     assert "pass" not in repr(provider)
+
+
+def test_llamacpp_looks_once_what_else_its_model_is_called() -> None:
+    answers: list[Step] = [Read(), response(WHOLE), Read(), response(WHOLE), Read(), response(WHOLE)]
+    with FaultServer(answers, [Read(), response(MODELS), Read(), response(MODELS)]) as server:
+        provider = LlamaCppProvider(f"{server.url}/v1")
+        replies = [measure(provider, RunRequest("hi", asked)) for asked in ("small", "mini", "other")]
+        provider.close()
+    assert [reply.error is None for reply in replies] == [True, True, False]
+    # A name that is not known yet is worth another look.
+    assert sum(request.startswith(b"GET ") for request in server.received) == 2
 
 
 @pytest.mark.parametrize(("asked", "accepted"), [("tiny", True), ("small", True), ("mini", True), ("other", False)])
