@@ -14,7 +14,7 @@ LAYERS = (
     ("measure", "stats", "record"),
     ("providers", "hardware", "embedded", "truth"),
     ("suite", "load", "recording", "runner", "findings"),
-    ("storage", "environment"),
+    ("storage", "environment", "selfcheck"),
     ("report",),
     ("plugin", "cli"),
 )
