@@ -1,4 +1,4 @@
-"""The `modellens` command: fetch the embedded model, look at runs, print the suite schema."""
+"""The `modellens` command: fetch the embedded model, look at runs, print the suite schema, check the tool itself."""
 
 from __future__ import annotations
 
@@ -67,7 +67,26 @@ def _parser() -> argparse.ArgumentParser:
 
     schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
     schema.set_defaults(command=_schema)
+
+    check = commands.add_parser("selfcheck", help="check how exactly this machine measures, and up to which load")
+    check.add_argument(
+        "--levels", type=_levels, metavar="N,N,…", help="concurrent streams to try, rising (default: 1,4,16,64,256)"
+    )
+    check.add_argument("--quick", action="store_true", help="try only the lowest three loads")
+    check.set_defaults(command=_selfcheck)
+
+    truth = commands.add_parser("truth", help="serve scripted answers whose send times are known")
+    truth.add_argument("--port", default="0", metavar="N", help="port of 127.0.0.1 (default: a free one)")
+    truth.add_argument("--list", action="store_true", help="list its scenarios and end")
+    truth.set_defaults(command=_truth)
     return parser
+
+
+def _levels(text: str) -> list[int]:
+    numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(",")]
+    if min(numbers) < 1 or numbers != sorted(set(numbers)):
+        raise argparse.ArgumentTypeError(f"must be rising whole numbers from 1 on, such as 1,4,16 (got {text!r})")
+    return numbers
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +161,12 @@ def _loads(meta: dict[str, Any]) -> list[dict[str, Any]]:
     cells = meta.get("cells")
     if not isinstance(cells, list):
         return []
-    return [cell for cell in cells if isinstance(cell, dict) and cell.keys() >= {"case", "params", "summary"}]
+    shape = {"case": str, "params": dict, "provider": str, "summary": dict}
+    return [
+        cell
+        for cell in cells
+        if isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in shape.items())
+    ]
 
 
 def _about(meta: dict[str, object]) -> list[str]:
@@ -170,6 +194,39 @@ def _schema(_: argparse.Namespace) -> int:
     from pytest_modellens.suite.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _selfcheck(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from pytest_modellens.environment import fingerprint
+    from pytest_modellens.selfcheck.check import LEVELS, QUICK_LEVELS, selfcheck
+    from pytest_modellens.selfcheck.floor import keep_floor
+    from pytest_modellens.selfcheck.table import table
+
+    levels = options.levels or (QUICK_LEVELS if options.quick else LEVELS)
+    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+    try:
+        check = selfcheck(levels=levels, on_progress=_say_progress if shows_progress else lambda _: None)
+    finally:
+        if shows_progress:
+            _say_progress("")
+    print("\n".join(table(check)))
+    kept = keep_floor(check, machine=fingerprint(), now=datetime.now(UTC))
+    print(f"kept for later runs: {kept}")
+    return 0 if check.is_good else 1
+
+
+def _say_progress(text: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
+
+
+def _truth(options: argparse.Namespace) -> int:
+    from pytest_modellens.truth.__main__ import main as serve
+
+    serve([f"--port={options.port}", *["--list"] * options.list])
     return 0
 
 

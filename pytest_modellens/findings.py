@@ -25,10 +25,12 @@ def findings(
     Args:
         records: all of the cell, warm-up too.
         limits: what its numbers must keep to.
-        planned: how many requests were to be sent; None: as many as there are records.
-        stopped: why not all of them were.
+        planned: how many requests were to be sent; None: nobody could know.
+        stopped: why nothing more was sent.
     """
-    found = [*_failed(records, planned or len(records), stopped), *_unexpected(records), *_invalid(records)]
+    found = [*_failed(records, planned, stopped), *_unexpected(records), *_invalid(records)]
+    if not found and not any(record.phase == "measured" for record in records):
+        found.append(f"nothing was measured ({len(records)} requests of warm-up)")
     good = [record for record in records if record.phase == "measured" and record.ok and record.invalid is None]
     found += [sentence for limit in limits if (sentence := _limit_broken(limit, good)) is not None]
     return found
@@ -50,11 +52,15 @@ def statistic(records: Sequence[Record], metric: str, name: str) -> float | None
     return mean(values) if name == "mean" else percentile(values, 50.0 if name == "median" else float(name[1:]))
 
 
-def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> list[str]:
+def _failed(records: Sequence[Record], planned: int | None, stopped: str | None) -> list[str]:
     failed = [record for record in records if not record.ok]
-    unsent = f"{planned - len(records)} requests were not sent: {stopped or 'the run was cut off'}"
+    unsent = None
+    if planned is None and stopped:
+        unsent = f"stopped early: {stopped}"
+    elif planned is not None and len(records) < planned:
+        unsent = f"{planned - len(records)} requests were not sent: {stopped or 'the run was cut off'}"
     if not failed:
-        return [unsent] if len(records) < planned else []
+        return [unsent] if unsent else []
     classes = Counter(record.error_class for record in failed)
     counts = ", ".join(f"{count} × {name}" for name, count in classes.most_common())
     lines = [f"{len(failed)} of {len(records)} requests failed ({counts})"]
@@ -62,7 +68,7 @@ def _failed(records: Sequence[Record], planned: int, stopped: str | None) -> lis
     lines += [f"  {printable(reason or '', limit=1000)}" for reason in list(reasons)[:3]]
     if len(reasons) > 3:
         lines.append(f"  and {len(reasons) - 3} other reasons, all in requests.jsonl")
-    if len(records) < planned:
+    if unsent:
         lines.append(f"  {unsent}")
     return ["\n".join(lines)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from pytest_modellens.suite.prompts import requests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.load.reply import LoadReply
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.providers.base import ProviderAdapter
@@ -81,7 +83,7 @@ class CellRun:
         self.provider = provider
         self.cell = cell
         self.request = request_of(case, case.model or model)
-        self.load = None if case.load is None else LoadRun(case.load, slo=case.slo, workers=client_processes)
+        self.load = None if case.load is None else LoadRun(_primed(case), slo=case.slo, workers=client_processes)
         """The load, and what came of it; None in a cell of rounds."""
         self._source = requests(case, self.request.model, request_of)
         # A primed cache needs somebody to prime it.
@@ -99,14 +101,21 @@ class CellRun:
             model=self.request.model,
             worker=worker,
             rounds=case.rounds if case.load is None else case.load.requests or 0,
-            concurrency=case.concurrency if case.load is None else case.load.concurrency or 0,
+            concurrency=case.concurrency
+            if case.load is None
+            else case.load.concurrency or case.load.max_in_flight or 0,
             load=None if self.load is None else self.load.asked,
         )
 
     @property
     def planned(self) -> int | None:
-        """Requests of the whole cell, warm-up included; None in a load, whose length is its plan's business."""
-        return None if self.load is not None else self.warmup + self.cell.case.rounds
+        """Requests of the whole cell, warm-up included; None in a load that ends after some time."""
+        if self.load is None:
+            return self.warmup + self.cell.case.rounds
+        plan = self.load.plan
+        if plan.requests is None or plan.duration_s is not None:
+            return None
+        return plan.requests + sum(record.phase == "warmup" for record in self.records)
 
     @property
     def measured(self) -> list[Record]:
@@ -153,8 +162,9 @@ class CellRun:
             on_progress=self._tell,
         )
         try:
-            for done in replies:
-                self._keep_loaded(load, done)
+            with closing(replies):
+                for done in replies:
+                    self._keep_loaded(load, done)
         finally:
             self.stopped = load.progress.stopped if load.progress else None
             self.records = load.settle(self.records)
@@ -210,6 +220,15 @@ class CellRun:
             earlier.ok for earlier in self.records[-FAILURES_IN_A_ROW:]
         ):
             self.stopped = f"{FAILURES_IN_A_ROW} failures in a row"
+
+
+def _primed(case: Case) -> LoadPlan:
+    """Return the case's load, with a warm-up where the cache has to be warm and nobody else would prime it."""
+    assert case.load is not None
+    plan = case.load
+    if case.cache != "warm" or plan.warmup_requests or plan.warmup_s or plan.ramp_s:
+        return plan
+    return replace(plan, warmup_requests=plan.concurrency or 1)
 
 
 def with_overrides(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from pytest_modellens.load.executor import execute
-from pytest_modellens.load.summary import LoadSummary, summarise_load, transient
+from pytest_modellens.load.summary import LoadSummary, is_full_for_long, summarise_load, transient
 from pytest_modellens.load.workers import execute_in_workers
 from pytest_modellens.measure.health import ClientHealth, client_health
 from pytest_modellens.record import to_json
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.load.reply import LoadProgress, LoadReply
@@ -60,7 +61,7 @@ class LoadRun:
         *,
         stall_timeout_s: float | None,
         on_progress: Callable[[], None] | None = None,
-    ) -> Iterator[LoadReply]:
+    ) -> Generator[LoadReply]:
         """Put the load on `provider` and yield what comes back; see `execute`."""
 
         def report(progress: LoadProgress) -> None:
@@ -84,24 +85,27 @@ class LoadRun:
             self.is_over = True
 
     def place(self, reply: LoadReply) -> dict[str, Any]:
-        """Return what only the record of a request of a load has."""
-        if self._began_ns is None:
-            self._began_ns = reply.begun_ns
+        """Return what only the record of a request of a load has; `settle` makes the rest of it."""
+        # Requests come in the order of their ends: which of them began first is known when all have come.
+        self._began_ns = reply.begun_ns if self._began_ns is None else min(self._began_ns, reply.begun_ns)
         return {
-            "sent_ns": None if reply.sent_ns is None else reply.sent_ns - self._began_ns,
-            "ended_ns": reply.ended_ns - self._began_ns,
+            "sent_ns": reply.sent_ns,
+            "ended_ns": reply.ended_ns,
             "late_ms": reply.late_ms,
-            "pause_ms": reply.pause_ms,
+            # Nobody knows how late the answer of a client of somebody else's was read.
+            "pause_ms": reply.pause_ms if reply.reply.transport is not None else None,
             "schedule_delay_ms": reply.schedule_delay_ms,
         }
 
     def settle(self, records: Sequence[Record]) -> list[Record]:
         """Return the records with the transient marked, and all marked invalid when the client was the bottleneck."""
-        cut_ns, truncation = transient([to_json(record) for record in records])
-        self.dropped = truncation.count
-        kept = [replace(record, phase="transient") if _is_before(record, cut_ns) else record for record in records]
-        self.summary = summarise_load([to_json(record) for record in kept], self.plan, slo=self._slo)
-        self.health = self._judge(kept)
+        cut_ns, _ = transient([to_json(record) for record in records])
+        cut = [replace(record, phase="transient") if _is_before(record, cut_ns) else record for record in records]
+        kept = _placed(cut, self._began_ns or 0)
+        self.dropped = sum(record.phase == "transient" for record in kept)
+        rows = [to_json(record) for record in kept]
+        self.summary = summarise_load(rows, self.plan, slo=self._slo)
+        self.health = self._judge(kept, is_full=is_full_for_long(rows, self.plan))
         message = self.health.message
         if message is None:
             return kept
@@ -111,13 +115,14 @@ class LoadRun:
         """Return what came of the load, as plain JSON types."""
         return {
             "load": self.asked,
+            "slo": {objective.metric: objective.bound for objective in self._slo},
             "summary": None if self.summary is None else _plain(asdict(self.summary)),
             "health": None if self.health is None else _plain(asdict(self.health)),
             "transient_requests": self.dropped,
             "stopped": self.progress.stopped if self.progress else None,
         }
 
-    def _judge(self, records: Sequence[Record]) -> ClientHealth:
+    def _judge(self, records: Sequence[Record], *, is_full: bool) -> ClientHealth:
         assert self.summary is not None
         measured = [record for record in records if record.phase == "measured"]
         stamped = [record.read_delay_ms for record in measured if record.read_delay_ms is not None]
@@ -126,22 +131,40 @@ class LoadRun:
         late = [record.late_ms for record in measured if record.late_ms is not None]
         starts = [record.ttft_ms for record in measured if record.ttft_ms is not None]
         whole = [record.total_time_ms for record in measured if record.total_time_ms is not None]
-        # Room in flight bounds an open loop, and chance moves a random one: less than the rate is then no sign.
+        # Room in flight bounds an open loop, chance moves a random one, and a closed one needs time to fill: less than
+        # was asked for is then no sign.
         is_bound = self.plan.is_open and (self.plan.max_in_flight is not None or self.plan.arrival != "constant")
+        is_telling = not is_bound and is_full
         return client_health(
             read_delay_p99_ms=percentile(delays, 99),
             kernel_stamps=has_stamps,
             ttft_p50_ms=percentile(starts or whole, 50),
             schedule_delay_p99_ms=percentile(late, 99) if self.plan.is_open else None,
             client_cpu_share=self.progress.client_cpu_share if self.progress else None,
-            asked=None if is_bound else self.summary.asked,
-            achieved=None if is_bound else self.summary.achieved,
+            asked=self.summary.asked if is_telling else None,
+            achieved=self.summary.achieved if is_telling else None,
             workers=self.workers,
         )
 
 
 def _is_before(record: Record, cut_ns: int | None) -> bool:
     return cut_ns is not None and record.phase == "measured" and record.sent_ns is not None and record.sent_ns < cut_ns
+
+
+def _placed(records: Sequence[Record], began_ns: int) -> list[Record]:
+    """Return the records with instants from the beginning of the load on, and positions among those of their phase."""
+    numbers: Counter[str] = Counter()
+    found = list(records)
+    for at in sorted(range(len(records)), key=lambda at: records[at].round):
+        record = records[at]
+        found[at] = replace(
+            record,
+            round=numbers[record.phase],
+            sent_ns=None if record.sent_ns is None else record.sent_ns - began_ns,
+            ended_ns=None if record.ended_ns is None else record.ended_ns - began_ns,
+        )
+        numbers[record.phase] += 1
+    return found
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.load.plan import Share, stream_offsets_ns
 from pytest_modellens.stats.percentile import Interval, wilson
 from pytest_modellens.stats.transient import Truncation, mser5
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.suite.slo import Slo
 
-__all__ = ["LoadSummary", "summarise_load", "transient"]
+__all__ = ["LoadSummary", "is_full_for_long", "summarise_load", "transient"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class LoadSummary:
     """The same by error class."""
     asked_concurrency: int | None
     achieved_concurrency: float | None
-    """Mean number in flight from the first to the last sending of a measured request."""
+    """Mean number in flight from the first to the last sending of a measured request, without the time before the
+    last stream of a closed loop began."""
     asked_rate: float | None
     achieved_rate: float | None
     """Sendings per second between the first and the last; None with fewer than two."""
@@ -94,10 +96,24 @@ def summarise_load(
         error_rate=_per(started - len(good), started),
         error_rates={name: count / started for name, count in sorted(classes.items())},
         asked_concurrency=plan.concurrency if plan else None,
-        achieved_concurrency=_in_flight(everything, sendings, window_s),
+        achieved_concurrency=_in_flight(everything, sendings, window_s, plan),
         asked_rate=plan.rate if plan else None,
         achieved_rate=_rate(sendings),
     )
+
+
+def is_full_for_long(records: Iterable[Mapping[str, Any]], plan: LoadPlan) -> bool:
+    """Return whether what was achieved can be held against the client: always so in an open loop.
+
+    The streams of a closed loop begin one after the other, and at its end they run dry. Where that is most of the load,
+    fewer were in flight than was asked for by its plan, not by its client.
+    """
+    if plan.concurrency is None:
+        return True
+    sent = [record for record in records if record.get("sent_ns") is not None]
+    full_ns = _full_ns(sent, plan)
+    measured = [record["sent_ns"] for record in sent if record.get("phase", "measured") == "measured"]
+    return len([at for at in measured if at >= full_ns]) > 2 * plan.concurrency
 
 
 def transient(records: Iterable[Mapping[str, Any]]) -> tuple[int | None, Truncation]:
@@ -138,7 +154,15 @@ def _rate(sendings: Sequence[int]) -> float | None:
     return _per(len(sendings) - 1, (sendings[-1] - sendings[0]) / 1e9) if len(sendings) > 1 else None
 
 
-def _in_flight(records: Sequence[Mapping[str, Any]], sendings: Sequence[int], window_s: float | None) -> float | None:
+def _full_ns(sent: Sequence[Mapping[str, Any]], plan: LoadPlan) -> int:
+    """Return when the last stream of a closed loop began, on the clock of the records of requests that were sent."""
+    begin_ns: int = min((record["sent_ns"] for record in sent), default=0)
+    return begin_ns + stream_offsets_ns(plan, Share())[-1]
+
+
+def _in_flight(
+    records: Sequence[Mapping[str, Any]], sendings: Sequence[int], window_s: float | None, plan: LoadPlan | None
+) -> float | None:
     """Return the time-weighted mean number in flight while measured requests were being sent.
 
     After the last sending a load only drains, which says nothing of what was asked. With a single sending there is no
@@ -147,11 +171,11 @@ def _in_flight(records: Sequence[Mapping[str, Any]], sendings: Sequence[int], wi
     if window_s is None:
         return None
     first, last = sendings[0], sendings[-1]
+    sent = [record for record in records if record.get("sent_ns") is not None]
+    if plan and plan.concurrency is not None:
+        full_ns = _full_ns(sent, plan)
+        first = max(first, full_ns) if full_ns < last else first
     if last == first:
         last = first + round(window_s * 1e9)
-    under_way = sum(
-        max(0, min(record["ended_ns"], last) - max(record["sent_ns"], first))
-        for record in records
-        if record.get("sent_ns") is not None
-    )
+    under_way = sum(max(0, min(record["ended_ns"], last) - max(record["sent_ns"], first)) for record in sent)
     return _per(under_way, last - first)

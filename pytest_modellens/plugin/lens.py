@@ -255,9 +255,12 @@ def _load_progress(load: LoadRun) -> str:
     parts = [f"{progress.ended} done", f"{progress.in_flight} in flight", f"{rate:.1f}/s"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
-    if load.plan.requests is not None and rate:
-        parts.append(f"{max(0.0, (load.plan.requests - progress.ended) / rate):.0f} s left")
-    elif load.plan.duration_s is not None:
-        whole_s = load.plan.duration_s + load.plan.warmup_s + load.plan.ramp_s
-        parts.append(f"{max(0.0, whole_s - progress.elapsed_s):.0f} s left")
+    plan = load.plan
+    left_s = []
+    if plan.requests is not None and rate:
+        left_s.append((plan.requests + plan.warmup_requests - progress.ended) / rate)
+    if plan.duration_s is not None:
+        left_s.append(plan.duration_s + plan.warmup_s + plan.ramp_s - progress.elapsed_s)
+    if left_s:
+        parts.append(f"{max(0.0, min(left_s)):.0f} s left")
     return " · ".join(parts)

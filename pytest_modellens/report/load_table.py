@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.report.table import Line, aligned, clipped, short
+from pytest_modellens.report.table import MAX_WIDTH, MIN_WIDTH, PROVIDER_WIDTH, Line, aligned, clipped, short
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["load_table"]
 
@@ -17,7 +18,7 @@ _NOTES = (
     "asked: c requests in flight, or /s started; tok/s of all requests together",
     "dropped: requests of the transient, before the load was steady",
 )
-_CASE_WIDTH = 24
+_LEAST_CASE_WIDTH = 8
 
 
 def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
@@ -25,52 +26,69 @@ def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
 
     Args:
         cells: one mapping a load, with its key, `summary` and `health`.
-        width: columns of the terminal.
+        width: columns of the terminal; the table uses from 80 to 120 of them.
     """
     loads = [cell for cell in cells if cell.get("summary")]
     if not loads:
         return []
-    rows = [_row(cell) for cell in loads]
+    room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
+    names = _names(loads)
+    rows = [(name, *_row(cell)) for name, cell in zip(names, loads, strict=True)]
     widths = [max(len(text) for text in column) for column in zip(_HEADER, *rows, strict=True)]
+    # The load's name gives way: everything else is short.
+    widths[0] = max(_LEAST_CASE_WIDTH, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
     lines = [Line(aligned(_HEADER, widths, left={0}), "bold")]
-    for cell, row in zip(loads, rows, strict=True):
+    for (name, *values), cell in zip(rows, loads, strict=True):
         health = cell.get("health") or {}
         bound = bool(health.get("client_bound"))
-        lines.append(Line(aligned(row, widths, left={0})[: max(width, 80)], "red" if bound else ""))
+        lines.append(Line(aligned((clipped(name, widths[0]), *values), widths, left={0}), "red" if bound else ""))
         if bound:
-            lines.append(Line(f"  ✗ client-bound: {printable('; '.join(health['reasons']))}", "red"))
+            lines += (Line(text, "red") for text in _folded(f"✗ client-bound: {'; '.join(health['reasons'])}", room))
         if cell.get("stopped"):
-            lines.append(Line(f"  stopped: {printable(str(cell['stopped']))}"))
+            lines += (Line(text, "red") for text in _folded(f"✗ stopped early: {cell['stopped']}", room))
     return [*lines, *(Line(f"  {note}") for note in _NOTES), Line("")]
+
+
+def _names(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what each load is called, with its provider in front where there are several."""
+    has_several = len({cell.get("provider") for cell in cells}) > 1
+    names = []
+    for cell in cells:
+        params = ",".join(f"{printable(key)}={printable(str(value), 20)}" for key, value in cell["params"].items())
+        name = printable(str(cell["case"])) + (f"[{params}]" if params else "")
+        names.append(f"{clipped(printable(str(cell['provider'])), PROVIDER_WIDTH)} {name}" if has_several else name)
+    return names
 
 
 def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
     summary = cell["summary"]
-    params = ",".join(f"{key}={value}" for key, value in cell["params"].items())
-    case = printable(f"{cell['case']}[{params}]" if params else str(cell["case"]))
+    is_closed = summary.get("asked_concurrency") is not None
     return (
-        clipped(case, _CASE_WIDTH),
-        _target(summary["asked_concurrency"], summary["asked_rate"]),
-        _target(
-            None if summary["asked_concurrency"] is None else summary["achieved_concurrency"], summary["achieved_rate"]
-        ),
-        short(summary["request_throughput"]),
-        short(summary["output_throughput"]),
+        _target(summary, "asked", is_closed),
+        _target(summary, "achieved", is_closed),
+        short(summary.get("request_throughput")),
+        short(summary.get("output_throughput")),
         _goodput(summary),
-        "–" if not summary["error_rate"] else f"{summary['error_rate']:.1%}",
+        f"{summary['error_rate']:.1%}" if summary.get("error_rate") else "–",
         str(cell.get("transient_requests") or "–"),
     )
 
 
-def _target(concurrency: float | None, rate: float | None) -> str:
-    if concurrency is not None:
-        return f"c {concurrency:.3g}"
-    return "–" if rate is None else f"{rate:.3g}/s"
+def _target(summary: Mapping[str, Any], which: str, is_closed: bool) -> str:
+    value = summary.get(f"{which}_{'concurrency' if is_closed else 'rate'}")
+    if value is None:
+        return "–"
+    text = f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+    return f"c {text}" if is_closed else f"{text}/s"
 
 
 def _goodput(summary: Mapping[str, Any]) -> str:
-    if summary["goodput"] is None:
+    if summary.get("goodput") is None:
         return "–"
-    interval = summary["goodput_interval"]
+    interval = summary.get("goodput_interval")
     bounds = f" {interval['low']:.0%}–{interval['high']:.0%}" if interval else ""
     return f"{summary['goodput']:.0%}{bounds}"
+
+
+def _folded(text: str, room: int) -> Iterator[str]:
+    return iter(textwrap.wrap(printable(text, 1000), room, initial_indent="  ", subsequent_indent="    "))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_modellens.load.plan import LoadPlan
-from pytest_modellens.load.summary import summarise_load, transient
+from pytest_modellens.load.summary import is_full_for_long, summarise_load, transient
 from pytest_modellens.stats.percentile import wilson
 from pytest_modellens.stats.transient import Truncation
 from pytest_modellens.suite.slo import Slo
@@ -75,6 +75,25 @@ def test_achieved_concurrency_is_weighted_by_time_until_the_last_sending() -> No
     summary = summarise_load(records, LoadPlan(concurrency=2, requests=3))
     assert summary.achieved_concurrency == 1.5
     assert (summary.asked, summary.achieved) == (2, 1.5)
+
+
+def test_streams_that_had_not_begun_are_not_missed() -> None:
+    plan = LoadPlan(concurrency=2, requests=4, stagger_s=10)
+    # One stream for 10 s, then two.
+    records = [record(0, 5), record(5, 10), record(10, 15), record(10, 20), record(15, 20)]
+    assert summarise_load(records, plan).achieved_concurrency == 2
+    # The second stream never came to it.
+    assert summarise_load(records[:2], plan).achieved_concurrency == 1
+
+
+def test_closed_loop_is_full_for_long_once_two_rounds_of_its_streams_were_sent() -> None:
+    plan = LoadPlan(concurrency=2, requests=9, stagger_s=1)
+    records = [record(at, at + 1) for at in range(6)]
+    assert is_full_for_long(records, plan)
+    assert not is_full_for_long(records[:5], plan)
+    assert not is_full_for_long([record(0, 1), *(record(at, at + 1, phase="warmup") for at in range(6))], plan)
+    assert not is_full_for_long([], plan)
+    assert is_full_for_long([], LoadPlan(rate=2.0, requests=5))
 
 
 def test_warmup_in_flight_counts_as_concurrency() -> None:

@@ -32,7 +32,6 @@ def failed(error: str, error_class: str = "timeout", **fields: Any) -> Record:
 def test_good_cell_has_no_findings() -> None:
     limit = Limit("ttft_ms", "p50", "<", 10.0)
     assert findings([record(ttft_ms=5.0)], limits=[limit], planned=1) == []
-    assert findings([]) == []
 
 
 def test_failures_are_counted_by_class_and_shown() -> None:
@@ -53,6 +52,17 @@ def test_only_three_reasons_are_shown() -> None:
 def test_requests_that_were_not_sent_are_counted() -> None:
     assert findings([failed("x")], planned=5, stopped="gone")[0].endswith("4 requests were not sent: gone")
     assert findings([record()], planned=3) == ["2 requests were not sent: the run was cut off"]
+
+
+def test_load_that_ends_by_time_was_stopped_early() -> None:
+    assert findings([failed("x")], stopped="it")[0].endswith("\n  x\n  stopped early: it")
+    assert findings([record()], stopped="it") == ["stopped early: it"]
+
+
+def test_cell_without_a_measured_request_does_not_pass() -> None:
+    assert findings([]) == ["nothing was measured (0 requests of warm-up)"]
+    assert findings([record(phase="warmup")]) == ["nothing was measured (1 requests of warm-up)"]
+    assert len(findings([failed("x", phase="warmup")])) == 1
 
 
 def test_failed_warmup_is_a_finding() -> None:
