@@ -79,11 +79,11 @@ class CellRun:
             client_processes: how many processes put a load on the server.
             on_record: called after every request, for progress.
         """
-        case = cell.case
+        case, plan = cell.case, cell.case.load
         self.provider = provider
         self.cell = cell
         self.request = request_of(case, case.model or model)
-        self.load = None if case.load is None else LoadRun(_primed(case), slo=case.slo, workers=client_processes)
+        self.load = None if plan is None else LoadRun(_primed(case), slo=case.slo, workers=client_processes)
         """The load, and what came of it; None in a cell of rounds."""
         self._source = requests(case, self.request.model, request_of)
         # A primed cache needs somebody to prime it.
