@@ -40,6 +40,8 @@ __all__ = ["SPIN_NS", "SPIN_STREAMS", "Server"]
 
 SPIN_NS = 250_000
 """How long before a send is due the server stops sleeping and spins."""
+LONGEST_WAIT_S = 0.5
+"""A signal that comes just before the wait begins is handled only after it, so that no wait is endless."""
 SPIN_STREAMS = 4
 """With more answers under way than this it does not spin. Four of 100 events/s spin for a tenth of a core at most."""
 
@@ -106,7 +108,7 @@ class Server:
             left_ns = self._due[0][0] - now_ns() - (SPIN_NS if len(self._due) <= SPIN_STREAMS else 0)
             if left_ns <= 0:
                 return self._selector.select(0)
-        left_s = None if left_ns is None else left_ns / 1e9
+        left_s = LONGEST_WAIT_S if left_ns is None else min(LONGEST_WAIT_S, left_ns / 1e9)
         if self._selector_fd is None:
             return self._selector.select(left_s)
         # epoll counts whole milliseconds; select, which can wait for the epoll set, microseconds.
