@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_modellens.hardware.gpu import read_gpus
 from pytest_modellens.hardware.system import read_memory
 from pytest_modellens.redaction import redact, redact_url
+from pytest_modellens.selfcheck.floor import read_floor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["collect", "redact", "redact_url"]
+__all__ = ["collect", "fingerprint", "redact", "redact_url"]
 
 PACKAGES = (
     "pytest-modellens",
@@ -50,7 +51,21 @@ def collect(config_options: Mapping[str, Any], *, rootdir: Path | None = None) -
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(rootdir if rootdir is not None else Path.cwd()),
         "clock": _clock(),
+        "measurement_floor": read_floor(fingerprint()),
         "options": redact(config_options),
+    }
+
+
+def fingerprint() -> dict[str, Any]:
+    """Return what the accuracy of measurements depends on; a self-check holds as long as it stays the same."""
+    return {
+        "architecture": platform.machine() or None,
+        "cpu_model": _cpu_model(_ROOT),
+        "cores_usable": _usable_cores(),
+        "cpu_limit": _cpu_limit(_ROOT),
+        "kernel": platform.release() or None,
+        "python": platform.python_version(),
+        "pytest_modellens": _version("pytest-modellens"),
     }
 
 

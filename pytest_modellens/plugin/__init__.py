@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
-from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider
+from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider, truth_server
 from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
 from pytest_modellens.plugin.stash import EVIDENCE, RECORDER, RUN_FOLDER, Evidence, new_evidence
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-__all__ = ["cell", "hardware", "model", "modellens", "provider"]
+__all__ = ["cell", "hardware", "model", "modellens", "provider", "truth_server"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         config.stash[RUN_FOLDER] = config.workerinput.get("modellens_run_folder")
         return
-    if settings.providers and not config.option.collectonly:
+    if settings.selfcheck:
+        from pytest_modellens.plugin.progress import keep_terminal
+        from pytest_modellens.plugin.selfcheck import SelfCheckSession
+
+        keep_terminal(config)
+        config.pluginmanager.register(SelfCheckSession(config), "modellens-selfcheck")
+    elif settings.providers and not config.option.collectonly:
         from pytest_modellens.plugin.progress import keep_terminal
         from pytest_modellens.plugin.recorder import Recorder
 

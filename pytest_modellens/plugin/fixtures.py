@@ -1,4 +1,4 @@
-"""The fixtures: `provider`, `model`, `cell`, `modellens`, `hardware`."""
+"""The fixtures: `provider`, `model`, `cell`, `modellens`, `hardware`, `truth_server`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_modellens.plugin.lens import Lens
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Cell
+    from pytest_modellens.truth.client import TruthServer
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +94,23 @@ def hardware(provider: ProviderAdapter) -> Generator[HardwareSampler]:
 
     with HardwareSampler(port=local_port(provider)) as sampler:
         yield sampler
+
+
+@pytest.fixture(scope="session")
+def truth_server() -> Generator[TruthServer]:
+    """A scripted server on 127.0.0.1 whose log says when each event was sent, to test what measures.
+
+    ::
+
+        def test_adapter_measures_the_first_token(truth_server):
+            provider = create_provider("openai", base_url=truth_server.url)
+            request = RunRequest("Hi.", "truth:steady", stream=True, extra={"truth_id": "mine"})
+            measured = provider.run_prompt(request)
+            assert measured.ttft_ms == pytest.approx(truth_server.sent("mine").ttft_ms, abs=5)
+
+    `modellens truth --list` shows the scenarios; each is a model, `truth:NAME`.
+    """
+    from pytest_modellens.truth.client import TruthServer
+
+    with TruthServer() as server:
+        yield server

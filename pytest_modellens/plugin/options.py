@@ -112,6 +112,8 @@ class Settings:
     suite_globs: tuple[str, ...]
     strict: bool
     """True makes a missing server an error instead of a skip."""
+    selfcheck: bool = False
+    """True checks how exactly this machine measures, and runs no tests."""
     model: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -143,6 +145,7 @@ class Settings:
             providers=providers,
             suite_globs=tuple(config.getini("modellens_suite_files")),
             strict=_strict(config, env),
+            selfcheck=config.getoption("modellens_selfcheck"),
             **values,
         )
 
@@ -171,6 +174,12 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         default=None,
         help="Fail instead of skip when no server answers (default: only where CI is set)",
+    )
+    group.addoption(
+        "--modellens-selfcheck",
+        dest="modellens_selfcheck",
+        action="store_true",
+        help="Check how exactly this machine measures, instead of running tests (default: off)",
     )
     parser.addini("modellens_strict", "Fail instead of skip when no server answers", type="bool", default=None)
     parser.addini("modellens_suite_files", "Globs of suite files", type="args", default=list(SUITE_GLOBS))
