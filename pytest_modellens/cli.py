@@ -69,10 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(command=_schema)
 
     check = commands.add_parser("selfcheck", help="check how exactly this machine measures, and up to which load")
-    check.add_argument(
+    loads = check.add_mutually_exclusive_group()
+    loads.add_argument(
         "--levels", type=_levels, metavar="N,N,…", help="concurrent streams to try, rising (default: 1,4,16,64,256)"
     )
-    check.add_argument("--quick", action="store_true", help="try only the lowest three loads")
+    loads.add_argument("--quick", action="store_true", help="try only the lowest three loads")
     check.set_defaults(command=_selfcheck)
 
     truth = commands.add_parser("truth", help="serve scripted answers whose send times are known")
