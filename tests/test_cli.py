@@ -113,6 +113,28 @@ def test_show_of_a_damaged_run_prints_what_there_is(
     assert "capital" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        None,
+        {},
+        {"case": "a", "params": [], "provider": "vllm", "summary": {}},
+        {"case": "a", "params": {}, "provider": "vllm", "summary": 7},
+        {"case": "a", "params": {}, "summary": {"n_ok": 1}},
+    ],
+)
+def test_show_leaves_damaged_loads_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], cell: object) -> None:
+    folder = run_of(tmp_path)
+    good = {"case": "steady", "params": {}, "provider": "vllm", "summary": {"asked_rate": 4.0, "achieved_rate": 3.5}}
+    meta = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(meta | {"cells": [cell, good]}))
+    assert main(["show", "--results", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("load "))
+    assert lines[at + 1].split() == ["steady", "4/s", "3.5/s", *"–––––"]
+    assert lines[at + 2].startswith("  asked: ")
+
+
 def test_show_of_records_that_are_none_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_of(tmp_path)
     with (folder / "requests.jsonl").open("a") as file:

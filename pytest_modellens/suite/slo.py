@@ -31,14 +31,21 @@ class Slo:
     def is_met(self, record: Mapping[str, Any]) -> bool:
         """Return whether a successful request keeps to the bound.
 
-        A value that does not exist does not keep to it, but for an answer known to have fewer than two tokens: such a
-        one has no time between tokens that could be too long.
+        A value that does not exist does not keep to it, except between tokens: fewer than two have no time between them
+        that could be too long, and where all arrived at one instant, the whole answer may have come fast enough.
         """
         metric = METRICS[self.metric]
         value = record.get(self.metric)
         if value is None:
             tokens = record.get("completion_tokens")
-            return metric.several_tokens and tokens is not None and tokens < 2
+            if not metric.several_tokens or tokens is None:
+                return False
+            whole = record.get("total_time_ms")
+            if tokens < 2 or not whole:
+                return bool(tokens < 2)
+            # No slower than if the tokens had come evenly from the sending to the end.
+            at_most = whole / (tokens - 1)
+            value = at_most if metric.better == "lower" else 1000 / at_most
         return bool(value <= self.bound if metric.better == "lower" else value >= self.bound)
 
 

@@ -199,6 +199,11 @@ def test_slo_that_cannot_be_measured_is_an_error(problems: Problems, metric: str
         (Slo("tokens_per_second", 20), {"tokens_per_second": 19.9}, False),
         (Slo("tpot_ms", 5), {"tpot_ms": None, "completion_tokens": 1}, True),
         (Slo("tpot_ms", 5), {"tpot_ms": None, "completion_tokens": 2}, False),
+        (Slo("tpot_ms", 5), {"tpot_ms": None, "completion_tokens": 3, "total_time_ms": 10.0}, True),
+        (Slo("tpot_ms", 5), {"tpot_ms": None, "completion_tokens": 3, "total_time_ms": 10.1}, False),
+        (Slo("tokens_per_second", 200), {"completion_tokens": 3, "total_time_ms": 10.0}, True),
+        (Slo("tokens_per_second", 200), {"completion_tokens": 3, "total_time_ms": 10.1}, False),
+        (Slo("ttft_ms", 5), {"completion_tokens": 3, "total_time_ms": 1.0}, False),
         (Slo("tpot_ms", 5), {}, False),
     ],
 )
