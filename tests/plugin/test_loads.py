@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +18,8 @@ from pytest_modellens.load import descriptors
 from pytest_modellens.measure import health
 from pytest_modellens.stats.transient import Truncation
 from tests.plugin.conftest import of
-from tests.plugin.fake_server import Chat, FakeServer, fake_server
-from tests.plugin.test_interruption import PATIENCE_S, slow_after, started, until
+from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
+from tests.plugin.test_interruption import PATIENCE_S, started, until
 from tests.plugin.test_pytest_benchmark import SWITCHES
 
 if TYPE_CHECKING:
@@ -262,9 +264,18 @@ def test_loads_of_two_xdist_workers_are_in_one_table(project: Project, server: F
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_during_a_load_keeps_what_had_ended(project: Project, workers: str) -> None:
+    numbers = count(1)
+
+    def three_are_quick(chat: Chat) -> None:
+        if next(numbers) <= 3:
+            stream("quick")(chat)
+            return
+        chat.begin_stream()
+        time.sleep(PATIENCE_S)
+
     loaded(project, "concurrency: 2, requests: 50")
     with (
-        fake_server(slow_after(4)) as server,
+        fake_server(three_are_quick) as server,
         started(project, *of(server), f"--modellens-workers={workers}") as process,
     ):
         until(lambda: len(server.chats) == 5, "two slow requests")
