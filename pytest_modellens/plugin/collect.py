@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import types
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ class SuiteModule(pytest.Module):
         test = types.FunctionType(code, body.__globals__, case.name)
         test.__module__, test.__doc__ = module.__name__, case.description or case.prompt[:200]
         test.__test__ = True  # type: ignore[attr-defined]
+        # pytest asks for it several times a test, and working it out anew is a seventh of a large suite's collection.
+        test.__signature__ = _signature(body)  # type: ignore[attr-defined]
         for mark in case.marks:
             try:
                 decorator: Any = getattr(pytest.mark, mark)
@@ -92,6 +95,11 @@ class SuiteModule(pytest.Module):
 
 
 # The bodies of all cases. pytest reads the names of their arguments: `provider` is there to be parametrized.
+@cache
+def _signature(body: Any) -> inspect.Signature:
+    return inspect.signature(body)
+
+
 def measure_with_benchmark(benchmark: Any, provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # noqa: ARG001
     modellens.run_cell(cell, benchmark=benchmark)  # pragma: no cover - runs under the suite's name
 
