@@ -77,6 +77,12 @@ def test_place_that_cannot_be_written_fails_after_the_table(
     result.stdout.fnmatch_lines(["scenarios reported rightly*", "self-check: *cannot be written*"])
 
 
+def test_without_a_terminal_the_exit_status_says_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, check())
+    result = project.run(None, "--modellens-selfcheck", "-p", "no:terminal")
+    assert (result.ret, result.outlines) == (pytest.ExitCode.OK, [])
+
+
 @pytest.mark.parametrize("arguments", [["-n", "2"], ["--dist", "load", "--tx", "popen"]])
 def test_workers_are_refused(project: Project, arguments: list[str]) -> None:
     result = project.run(None, "--modellens-selfcheck", *arguments)
