@@ -87,7 +87,7 @@ def test_closed_loop_on_a_real_model(llama: LlamaCppProvider) -> None:
         *(("warmup", number) for number in range(2)),
     ]
     assert {record.completion_tokens for record in run.records} == {4}
-    assert {record.clock for record in run.records} == {"kernel"}
+    assert {record.clock for record in run.records} <= {"kernel", "perf_counter"}
     made = summary(run)
     assert (made["n_started"], made["n_ok"], made["n_good"], made["goodput"]) == (8, 8, 8, 1.0)
     assert made["asked_concurrency"] == 2
@@ -181,8 +181,9 @@ def test_transient_is_marked_and_in_no_statistic(server: FakeServer, monkeypatch
 
 
 def test_client_bound_cell_is_invalid(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "STAMPED_FLOOR_MS", -1.0)
-    monkeypatch.setattr(health, "STAMPED_SHARE", -1.0)
+    # Not every read of a busy machine has a stamp.
+    for name in ("STAMPED_FLOOR_MS", "STAMPED_SHARE", "LATE_FLOOR_MS", "LATE_SHARE"):
+        monkeypatch.setattr(health, name, -1.0)
     with closing(of(server)) as provider:
         run = run_of(provider, cell(LoadPlan(concurrency=2, requests=6)), client_processes=1)
         run.run()
