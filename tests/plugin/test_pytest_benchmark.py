@@ -55,7 +55,8 @@ def test_json_holds_params_and_medians(project: Project, llama_url: str) -> None
     assert benchmark["stats"]["iterations"] == 1
     median = sorted(r["ttft_ms"] for r in project.result.records)[1]
     assert benchmark["extra_info"]["ttft_ms"] == median
-    assert {*benchmark["extra_info"]} >= {"total_time_ms", "tokens_per_second", "e2e_tokens_per_second", "tpot_ms"}
+    # A tiny model can be so quick that all its text arrives at once, and then there is no time per token.
+    assert {*benchmark["extra_info"]} >= {"total_time_ms", "e2e_tokens_per_second"}
 
 
 def test_failed_round_leaves_no_statistics(project: Project) -> None:
