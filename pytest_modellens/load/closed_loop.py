@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_modellens.providers.base import ProviderAdapter, RunRequest
 
 __all__ = ["closed_loop"]
+
+_BEGUN_AT_ONCE = 8
 
 
 def closed_loop(
@@ -43,24 +48,45 @@ def closed_loop(
 def _in_one_thread(
     provider: HTTPProvider, waiting: Iterator[RunRequest], concurrency: int, stall_timeout_s: float | None
 ) -> Iterator[Reply]:
-    with Client() as client:
+    with _no_collection(), Client() as client:
 
         def begin(number: int) -> None:
             for request in islice(waiting, number):
                 provider.submit(client, request, stall_timeout_s=stall_timeout_s)
 
-        ended: list[Exchange] = []
+        ended: deque[Exchange] = deque()
+        free = concurrency
         try:
-            begin(concurrency)
-            while ended := client.poll():
-                # The places are taken again before anything is decoded.
-                begin(len(ended))
-                while ended:
-                    yield provider.settle(ended.pop(0))
+            while True:
+                # A few requests begun and one answer decoded, then whatever has arrived meanwhile is read: what waits
+                # in the kernel for longer than a gap between tokens shares its time stamp with the next.
+                if free and len(ended) < concurrency:
+                    begun = min(free, _BEGUN_AT_ONCE)
+                    begin(begun)
+                    free -= begun
+                if ended:
+                    yield provider.settle(ended.popleft())
+                arrived = client.poll(0 if free or ended else None)
+                free += len(arrived)
+                ended.extend(arrived)
+                if not (free or ended):
+                    break
         except KeyboardInterrupt:
             for exchange in (*ended, *client.cancel_all("interrupted")):
                 yield provider.settle(exchange)
             raise
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector out: one pass over the objects of a test session takes longer than a token."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _in_threads(
