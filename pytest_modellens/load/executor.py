@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["LoadProgress", "LoadReply", "execute"]
 
 MAX_BACKLOG = 64
-"""Ended requests that wait to be decoded; beyond that decoding comes first, so that memory stays flat."""
+"""Ended requests that may wait to be decoded; for each so many that wait, one is decoded on every turn, so that memory
+stays flat."""
+BEGUN_AT_ONCE = 8
+"""Requests begun between two looks at the sockets: what waits there for longer than a gap between tokens shares its
+time stamp with the next."""
 MAX_THREADS = 64
 """Calls at once of an adapter without our client, in an open loop that sets no bound."""
 ERRORS_OVER = 20
@@ -138,7 +142,8 @@ class _Load:
             if self._pace.is_over and not self._carrier.in_flight and not self._backlog:
                 break
             ended = self._poll()
-            while len(self._backlog) > MAX_BACKLOG:
+            # A few at a time, however many wait: decoding all would keep arrivals waiting until they share a stamp.
+            for _ in range(len(self._backlog) // MAX_BACKLOG):
                 yield from self._decode_one()
             if self._backlog and not ended and self._has_time():
                 yield from self._decode_one()
@@ -156,7 +161,10 @@ class _Load:
     def _begin_due(self) -> None:
         # What becomes due meanwhile has to wait for a look at the sockets, else a client that is behind only sends.
         now = now_ns()
-        while (turn := self._pace.due(now)) is not None:
+        for _ in range(BEGUN_AT_ONCE):
+            turn = self._pace.due(now)
+            if turn is None:
+                return
             if not self._carrier.begin(turn):
                 self._pace.stop()
                 return
