@@ -19,9 +19,9 @@ PROVIDER_WIDTH = 14
 _NOTES = {
     "✗": "✗ did not pass",
     "!": "! some requests are not valid measurements and are left out",
-    "~": "~ tokens are estimated: one event counted as one, since the server gave no count",
-    "c": "c prompt tokens came from the server's cache, so TTFT leaves out work (cache: cold prevents it)",
-    "e": "e tokens per second end to end, time to first token included: the answer was not streamed",
+    "~": "~ tokens estimated: one event counted as one, the server gave no count",
+    "c": "c prompts came from the server's cache: TTFT leaves out work (use cache: cold)",
+    "e": "e not streamed: tokens per second end to end, time to first token included",
 }
 
 

@@ -147,7 +147,7 @@ def test_short_number_has_three_digits(value: float | None, expected: str) -> No
 def test_table_marks_times_with_cached_prompts() -> None:
     lines = texts([record(cached_tokens=12)])
     assert lines[2].endswith("✓c")
-    assert "  c prompt tokens came from the server's cache, so TTFT leaves out work (cache: cold prevents it)" in lines
+    assert "  c prompts came from the server's cache: TTFT leaves out work (use cache: cold)" in lines
 
 
 def test_table_counts_a_failed_warmup_where_nothing_was_measured() -> None:
