@@ -70,8 +70,8 @@ def test_cell_without_a_single_number_shows_dashes() -> None:
     ("more", "mark", "note"),
     [
         ({"invalid": "cached"}, "!", "! some requests are not valid measurements and are left out"),
-        ({"tokens_source": "events"}, "~", "~ tokens are estimated: *"),
-        ({"tokens_per_second_mode": "end_to_end"}, "e", "e tokens per second end to end, *"),
+        ({"tokens_source": "events"}, "~", "~ tokens estimated: *"),
+        ({"tokens_per_second_mode": "end_to_end"}, "e", "e not streamed: tokens per second end to end, *"),
     ],
 )
 def test_doubt_about_numbers_is_marked_and_explained(more: dict[str, Any], mark: str, note: str) -> None:
