@@ -43,10 +43,12 @@ def read_text(path: Path, *, max_bytes: int | None = None) -> str:
         data = path.read_bytes()
     except FileNotFoundError as exc:
         raise FileError("does not exist") from exc
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, FileError):
-            raise
-        raise FileError(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+    except FileError:
+        raise
+    except OSError as exc:
+        raise FileError(f"cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise FileError("cannot be read: its name holds a null character") from exc
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as exc:

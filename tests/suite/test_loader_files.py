@@ -99,7 +99,7 @@ def test_prompt_file_is_read_once_for_all_cases(load: Load, tmp_path: Path) -> N
         ("none.yaml", "1: does not exist"),
         ("dir", "1: is not a file"),
         ("latin.yaml", "2: is not UTF-8 (byte 0xe9 on line 2)"),
-        ("nul\0.yaml", "1: cannot be read: embedded null byte"),
+        ("nul\0.yaml", "1: cannot be read: its name holds a null character"),
     ],
 )
 def test_suite_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) -> None:
