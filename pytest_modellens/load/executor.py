@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["LoadProgress", "LoadReply", "execute"]
 
 MAX_BACKLOG = 64
-"""Ended requests that may wait to be decoded; for each so many that wait, one is decoded on every turn, so that memory
-stays flat."""
+"""Most ended requests that may wait to be decoded; for each so many that wait, one is decoded on every turn, so that
+memory stays flat."""
 BEGUN_AT_ONCE = 8
 """Requests begun between two looks at the sockets: what waits there for longer than a gap between tokens shares its
 time stamp with the next."""
@@ -84,7 +84,9 @@ def execute(
     carrier = carrier_of(provider, requests, threads=room, stall_timeout_s=stall_timeout_s, worker=share.worker)
     begin_ns = now_ns() if begin_ns is None else begin_ns
     pace = pace_of(plan, begin_ns, share=share, room=room)
-    load = _Load(carrier, pace, plan.max_error_rate, begin_ns, on_progress=on_progress, on_begin=on_begin)
+    # In a closed loop one answer of each stream may wait, so that the next requests begin first.
+    patience = MAX_BACKLOG if part.concurrency is None else min(MAX_BACKLOG, part.concurrency + 1)
+    load = _Load(carrier, pace, plan.max_error_rate, begin_ns, patience, on_progress=on_progress, on_begin=on_begin)
     with deferred_interrupt() as interrupt, _old_objects_left_alone():
         try:
             yield from load.run(interrupt)
@@ -114,6 +116,7 @@ class _Load:
         pace: Pace,
         max_error_rate: float,
         begin_ns: int,
+        patience: int,
         *,
         on_progress: Callable[[LoadProgress], None] | None,
         on_begin: Callable[[Turn, int], None] | None,
@@ -122,6 +125,7 @@ class _Load:
         self._pace = pace
         self._max_error_rate = max_error_rate
         self._begin_ns = begin_ns
+        self._patience = patience
         self._on_progress = on_progress
         self._on_begin = on_begin
         self._backlog: deque[Any] = deque()
@@ -143,7 +147,7 @@ class _Load:
                 break
             ended = self._poll()
             # A few at a time, however many wait: decoding all would keep arrivals waiting until they share a stamp.
-            for _ in range(len(self._backlog) // MAX_BACKLOG):
+            for _ in range(len(self._backlog) // self._patience):
                 yield from self._decode_one()
             if self._backlog and not ended and self._has_time():
                 yield from self._decode_one()
