@@ -229,7 +229,10 @@ def test_slow_server_is_given_up_in_time(start: bytes, monkeypatch: pytest.Monke
         began = time.monotonic()
         assert provider.list_models() == []
         assert time.monotonic() - began < 4
-        assert provider.health_check() is start.endswith(b"\r\n\r\n")
+        is_well = start.endswith(b"\r\n\r\n")
+        # A server that answers has the whole time, so that a busy machine does not make it a slow one.
+        monkeypatch.setattr(control, "DEADLINE_S", 4.0 if is_well else 0.15)
+        assert provider.health_check() is is_well
 
 
 def test_deadline_keeps_the_promise_of_five_seconds() -> None:
