@@ -25,9 +25,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.client_runs import CLIENTS  # noqa: E402
-from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402
-from benchmarks.startup import child_environment  # noqa: E402
+from benchmarks.client_runs import CLIENTS  # noqa: E402  # after the path is set
+from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402  # so that the file runs as a script
+from benchmarks.startup import child_environment  # noqa: E402  # from any folder
 
 GAP_MS = 10.0
 FIRST_MS = 50.0

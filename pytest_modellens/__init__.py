@@ -48,7 +48,7 @@ _HOMES = {
     "provider_names": "providers.registry",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  # strings all: the keys of _HOMES
 
 
 def __getattr__(name: str) -> Any:

@@ -77,7 +77,7 @@ class EventBus:
 
     def subscribe(self, kind: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
         """Call `callback` with every event of `kind` (`Event` for all) and return the function that ends it."""
-        entry: tuple[type[Event], Callable[[Event], None]] = (kind, callback)  # type: ignore[assignment]
+        entry: tuple[type[Event], Callable[[Event], None]] = (kind, callback)  # type: ignore[assignment]  # `emit` checks the kind
         self._subscribers.append(entry)
 
         def unsubscribe() -> None:

@@ -71,5 +71,5 @@ def _tell(read: Callable[[], T]) -> T | None:
     try:
         return read()
     # psutil lets OSError and parse errors through where /proc is masked, and warns where it is partly so.
-    except (psutil.Error, OSError, RuntimeError, RuntimeWarning, ValueError, NotImplementedError):
+    except (psutil.Error, OSError, RuntimeError, RuntimeWarning, ValueError):
         return None

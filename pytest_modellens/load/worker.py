@@ -90,7 +90,7 @@ def _provider(setup: dict[str, Any]) -> HTTPProvider:
     cls = import_module(setup["module"])
     for part in setup["class"].split("."):
         cls = getattr(cls, part)
-    provider: HTTPProvider = cls(  # type: ignore[operator]
+    provider: HTTPProvider = cls(  # type: ignore[operator]  # checked by the sender
         setup["base_url"],
         api_key=setup["api_key"],
         event_source=setup["event_source"],

@@ -100,6 +100,7 @@ def _signature(body: Any) -> inspect.Signature:
     return inspect.signature(body)
 
 
+# pytest reads the fixtures that a test needs from its parameters, `provider` among them.
 def measure_with_benchmark(benchmark: Any, provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # noqa: ARG001
     modellens.run_cell(cell, benchmark=benchmark)  # pragma: no cover - runs under the suite's name
 

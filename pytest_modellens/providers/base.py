@@ -69,8 +69,8 @@ class ProviderAdapter(ABC):
 
         return read_system()
 
-    def start(self) -> None:  # noqa: B027
+    def start(self) -> None:  # noqa: B027  # optional, so not abstract
         """Make the server ready. Providers that only connect to one have nothing to do."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027  # optional, so not abstract
         """Free connections and child processes. Providers that hold none need not override it."""
