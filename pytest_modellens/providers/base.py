@@ -11,6 +11,8 @@ from pytest_modellens.urls import get_root_url, normalize_base_url, url_join
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_modellens.providers.probe import Fact, Pages
+
 __all__ = [
     "APICallMetrics",
     "HardwareMetrics",
@@ -36,6 +38,14 @@ class ProviderAdapter(ABC):
     """Canonical name, as `--provider` takes it."""
     default_port: ClassVar[int]
     """Port that the server listens on when nobody says otherwise."""
+    probe_pages: ClassVar[tuple[str, ...]] = ()
+    """Paths below the server's root that `recognise` looks at; without one `--provider auto` does not look for such
+    servers. A GET of them must be cheap: a page that makes the server generate is none to name here."""
+
+    @classmethod
+    def recognise(cls, pages: Pages) -> Fact | None:  # noqa: ARG003
+        """Return the fact that makes the server behind `pages` one of this kind; None when it is not."""
+        return None
 
     @abstractmethod
     def health_check(self) -> bool:

@@ -7,12 +7,14 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_modellens.providers.probe import Page
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from requests import PreparedRequest, Response
 
-__all__ = ["DEADLINE_S", "PROBE_TIMEOUT_S", "get_json", "has_success_status"]
+__all__ = ["DEADLINE_S", "PROBE_TIMEOUT_S", "get_json", "get_page", "has_success_status"]
 
 PROBE_TIMEOUT_S = (2.0, 2.5)
 """Connect and read time-outs. requests applies them to every address of a name, and to every read."""
@@ -33,14 +35,25 @@ def get_json(url: str, *, api_key: str | None, use_proxies: bool) -> Any:
 
     def read(response: Response) -> Any:
         response.raise_for_status()
-        body = bytearray()
-        for piece in response.iter_content(65536):
-            body += piece
-            if len(body) > _MAX_BYTES:
-                raise ValueError(f"{url}: longer than {_MAX_BYTES} bytes")
-        return json.loads(bytes(body))
+        return _json(response)
 
     return _get(url, read, api_key=api_key, use_proxies=use_proxies)
+
+
+def get_page(url: str, *, use_proxies: bool = True) -> Page:
+    """Return status and JSON of the page at `url`, asked for without any key.
+
+    Raises:
+        requests.RequestException: no connection, or a time-out.
+    """
+
+    def read(response: Response) -> Page:
+        try:
+            return Page(response.status_code, _json(response) if response.ok else None)
+        except (ValueError, RecursionError):
+            return Page(response.status_code, None)
+
+    return _get(url, read, api_key=None, use_proxies=use_proxies)
 
 
 def has_success_status(url: str, *, api_key: str | None, use_proxies: bool) -> bool:
@@ -50,6 +63,15 @@ def has_success_status(url: str, *, api_key: str | None, use_proxies: bool) -> b
         requests.RequestException: no connection, or a time-out.
     """
     return _get(url, lambda response: bool(response.ok), api_key=api_key, use_proxies=use_proxies)
+
+
+def _json(response: Response) -> Any:
+    body = bytearray()
+    for piece in response.iter_content(65536):
+        body += piece
+        if len(body) > _MAX_BYTES:
+            raise ValueError(f"{response.url}: longer than {_MAX_BYTES} bytes")
+    return json.loads(bytes(body))
 
 
 def _get(url: str, read: Callable[[Response], T], *, api_key: str | None, use_proxies: bool) -> T:

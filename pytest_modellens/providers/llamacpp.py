@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_modellens.providers.base import Message, Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
+from pytest_modellens.providers.probe import Fact
+
+if TYPE_CHECKING:
+    from pytest_modellens.providers.probe import Pages
 
 __all__ = ["LlamaCppProvider"]
 
@@ -17,9 +21,17 @@ class LlamaCppProvider(OpenAICompatibleProvider):
     default_port: ClassVar[int] = 8080
     api_key_env: ClassVar[str | None] = "LLAMA_API_KEY"
     start_command: ClassVar[str] = "llama-server -m MODEL.gguf"
+    probe_pages: ClassVar[tuple[str, ...]] = ("/props", "/v1/models")
 
     _names: tuple[str, ...] = ()
     """Id and aliases of the model that answered last, so that not every answer needs a look at the list."""
+
+    @classmethod
+    def recognise(cls, pages: Pages) -> Fact | None:
+        """Return a fact when `/props` names a build, or the models are owned by llama.cpp (`/props` may need a key)."""
+        if isinstance(pages.object("/props").get("build_info"), str):
+            return Fact("/props names a build_info")
+        return Fact("/v1/models is owned_by llamacpp") if "llamacpp" in pages.owners() else None
 
     def server_version(self) -> str | None:
         """Return the build that `/props` names; None when it does not. Never raises."""

@@ -30,6 +30,7 @@ class LocalProvider(LlamaCppProvider):
     """Always a free one."""
     api_key_env: ClassVar[str | None] = None
     uses_proxies: ClassVar[bool] = False
+    probe_pages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -11,17 +11,18 @@ from typing import Any
 from pytest_modellens.errors import ConfigError, UnknownProviderError
 from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["GROUP", "check_name", "create_provider", "provider_class", "provider_names"]
+__all__ = ["GROUP", "check_name", "create_provider", "names_to_probe", "provider_class", "provider_names"]
 
 GROUP = "pytest_modellens.providers"
 """Entry-point group of providers in other packages: `name = "package.module:Class"`."""
 
 _OURS = {
     "llamacpp": "llamacpp:LlamaCppProvider",
-    "local": "local:LocalProvider",
-    "openai": "openai:OpenAIProvider",
     "vllm": "vllm:VLLMProvider",
+    "openai": "openai:OpenAIProvider",
+    "local": "local:LocalProvider",
 }
+"""In the order in which `--provider auto` prefers what it finds."""
 
 
 def _others() -> dict[str, EntryPoint]:
@@ -31,6 +32,11 @@ def _others() -> dict[str, EntryPoint]:
 def provider_names() -> list[str]:
     """Return every name that `--provider` takes, sorted."""
     return sorted({*_OURS, *_others()})
+
+
+def names_to_probe() -> list[str]:
+    """Return the names of all providers, in the order in which `--provider auto` prefers what it finds."""
+    return [*_OURS, *sorted(_others().keys() - _OURS.keys())]
 
 
 def check_name(name: str) -> None:

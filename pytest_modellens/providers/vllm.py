@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_modellens.providers.base import Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
+from pytest_modellens.providers.probe import Fact
+
+if TYPE_CHECKING:
+    from pytest_modellens.providers.probe import Pages
 
 __all__ = ["VLLMProvider"]
 
@@ -17,6 +21,18 @@ class VLLMProvider(OpenAICompatibleProvider):
     default_port: ClassVar[int] = 8000
     api_key_env: ClassVar[str | None] = "VLLM_API_KEY"
     start_command: ClassVar[str] = "vllm serve MODEL"
+    probe_pages: ClassVar[tuple[str, ...]] = ("/version", "/v1/models")
+
+    @classmethod
+    def recognise(cls, pages: Pages) -> Fact | None:
+        """Return a fact when `/version` answers and vLLM owns the models, or their list needs a key."""
+        if not isinstance(pages.object("/version").get("version"), str):
+            return None
+        if "vllm" in pages.owners():
+            return Fact("/version answers, and /v1/models is owned_by vllm")
+        if pages.status("/v1/models") == 401:  # with --api-key only the pages below /v1 want it
+            return Fact("/version answers, and /v1/models wants an API key", is_own=False)
+        return None
 
     def server_version(self) -> str | None:
         """Return what `/version` says; None when it does not. Never raises."""
