@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.errors import RequestError
     from pytest_modellens.measure.exchange import Arrivals, Exchange
-    from pytest_modellens.measure.timeline import Timeline
+    from pytest_modellens.measure.timeline import Signature, Timeline, ToolCall
     from pytest_modellens.models import RunResult
 
 __all__ = ["Reply", "transport_of"]
@@ -32,6 +32,9 @@ class Reply:
     status: int | None = None
     content: str = ""
     reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    signature: Signature | None = None
+    """Of the reasoning; None where the server sends none."""
     finish_reason: str | None = None
     answered_model: str | None = None
     server_timings: Mapping[str, float] = field(default_factory=dict)

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
-__all__ = ["Kind", "TextEvent", "Timeline", "TokenUsage", "TokensSource", "Transport"]
+__all__ = [
+    "Kind",
+    "Signature",
+    "TextEvent",
+    "TextPart",
+    "Timeline",
+    "TokenUsage",
+    "TokensSource",
+    "ToolCall",
+    "Transport",
+]
 
 Kind = Literal["content", "reasoning", "tool"]
 TokensSource = Literal[
     "usage", "per_event_usage", "token_ids", "server_tokenize", "local_tokenizer", "events", "unknown"
 ]
+
+
+class TextPart(NamedTuple):
+    """Text of one kind out of a streamed event, for who listens while it arrives."""
+
+    kind: Kind
+    text: str
+    call: int = 0
+    """Which of the answer's tool calls it belongs to, from 0; 0 for other kinds."""
+    name: str = ""
+    """The tool's name, with the first part of a call."""
+
+
+class ToolCall(NamedTuple):
+    """A tool that the model wants called."""
+
+    id: str
+    """As the server sent it; empty when it sent none."""
+    name: str
+    arguments: str
+    """JSON as the model wrote it, which is not always valid."""
+
+
+class Signature(NamedTuple):
+    """Proof by the model's maker that reasoning is unaltered; it has to be sent back with it."""
+
+    field: str
+    """Field of the message that it came in."""
+    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_modellens.measure.exchange import Exchange
+    from pytest_modellens.measure.timeline import TextPart
     from pytest_modellens.measure.wire import WireRequest
     from pytest_modellens.providers.base import Message
     from pytest_modellens.providers.openai_wire import ChatAnswer
@@ -105,8 +106,8 @@ class HTTPProvider(ProviderAdapter):
         """Return what a response with a success status means."""
 
     @abstractmethod
-    def live_decoder(self) -> Callable[[Exchange], list[tuple[int, str, str]]]:
-        """Return a function that, called after every read, gives the new text as (read number, kind, text)."""
+    def live_decoder(self) -> Callable[[Exchange], list[tuple[int, TextPart]]]:
+        """Return a function that, called after every read, gives the new text as (read number, part)."""
 
     def error_message(self, body: bytes) -> str:
         """Return the human part of the body of an error status."""
@@ -149,7 +150,7 @@ class HTTPProvider(ProviderAdapter):
 
     def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
         """Send one request, wait for its end, and return what it brought; failures are in `Reply.error`."""
-        with self._client() as client:
+        with self.lend_client() as client:
             exchange = client.wait(self.submit(client, request, stall_timeout_s=stall_timeout_s))
         return self.settle(exchange)
 
@@ -196,6 +197,8 @@ class HTTPProvider(ProviderAdapter):
             status=parser.status,
             content="".join(answer.content) if answer else "",
             reasoning="".join(answer.reasoning) if answer else "",
+            tool_calls=answer.tool_calls.taken() if answer else (),
+            signature=answer.signature if answer else None,
             finish_reason=answer.finish_reason if answer else None,
             answered_model=answer.model if answer else None,
             server_timings=answer.timings if answer else {},
@@ -280,7 +283,7 @@ class HTTPProvider(ProviderAdapter):
         return {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
 
     @contextmanager
-    def _client(self) -> Iterator[Client]:
+    def lend_client(self) -> Iterator[Client]:
         """Lend a client of this thread's own, with the connections that an earlier request left open."""
         client = self._idle_clients.pop() if self._idle_clients else Client()
         try:
@@ -369,14 +372,13 @@ class HTTPProvider(ProviderAdapter):
         return replace(timeline, usage=answer.usage, streamed=answer.streamed) if answer else timeline
 
     def _live(self, request_id: str) -> Callable[[Exchange], None]:
-        decode = self.live_decoder()
-        index = 0
+        decode, source, index = self.live_decoder(), self.event_source, 0
 
         def on_read(exchange: Exchange) -> None:
             nonlocal index
-            for read, kind, text in decode(exchange):
+            for read, part in decode(exchange):
                 at_ms = (exchange.reads[read][0] - (exchange.sent_ns or 0)) / 1e6
-                self.event_bus.emit(TokenGeneratedEvent(self.event_source, request_id, text, kind, index, at_ms))
+                self.event_bus.emit(TokenGeneratedEvent(source, request_id, part.text, part.kind, index, at_ms))
                 index += 1
 
         return on_read

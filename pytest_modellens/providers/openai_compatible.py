@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.http1 import ResponseParser
+    from pytest_modellens.measure.timeline import TextPart
 
 __all__ = ["OpenAICompatibleProvider"]
 
@@ -113,19 +114,20 @@ class OpenAICompatibleProvider(HTTPProvider):
             return decode_stream(parser.pieces)
         return decode_whole(b"".join(data for _, data in parser.pieces))
 
-    def live_decoder(self) -> Callable[[Exchange], list[tuple[int, str, str]]]:
+    def live_decoder(self) -> Callable[[Exchange], list[tuple[int, TextPart]]]:
         """Return a decoder for the events of a response under way."""
         answer = ChatAnswer()
         seen = 0
 
-        def decode(exchange: Exchange) -> list[tuple[int, str, str]]:
+        def decode(exchange: Exchange) -> list[tuple[int, TextPart]]:
             nonlocal seen
             exchange.catch_up()
             if not _is_stream(exchange.parser):
                 return []
             new = exchange.parser.pieces[seen:]
             seen += len(new)
-            return [(d.read, d.kind, d.text) for read, data in new for d in answer.feed(read, data)]
+            deltas = [delta for read, data in new for delta in answer.feed(read, data)]
+            return [(delta.read, part) for delta in deltas for part in delta.parts]
 
         return decode
 

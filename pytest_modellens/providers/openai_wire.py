@@ -12,31 +12,25 @@ import msgspec
 
 from pytest_modellens.errors import ProtocolError, RequestError, StreamedError, TruncatedError
 from pytest_modellens.measure.sse import SSEDecoder
-from pytest_modellens.measure.timeline import TokenUsage
+from pytest_modellens.measure.timeline import TextPart, TokenUsage
+from pytest_modellens.providers.tool_calls import ToolCallDelta, ToolCalls, signature_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_modellens.measure.sse import ServerSentEvent
-    from pytest_modellens.measure.timeline import Kind
+    from pytest_modellens.measure.timeline import Kind, Signature
 
 __all__ = ["ChatAnswer", "TextDelta", "decode_stream", "decode_whole", "message_of"]
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _ToolCall(msgspec.Struct):
-    function: _Function | None = None
 
 
 class _Delta(msgspec.Struct):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    thinking_blocks: Any = None
+    reasoning_details: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -87,6 +81,13 @@ class TextDelta(NamedTuple):
     tokens: int | None
     """Tokens since the previous text event; None when the server does not count per event."""
     has_content: bool
+    several: tuple[TextPart, ...] = ()
+    """Its text by kind, where it is a tool's or of several kinds."""
+
+    @property
+    def parts(self) -> tuple[TextPart, ...]:
+        """The text by kind, in the order in which people read it."""
+        return self.several or (TextPart(self.kind, self.text),)
 
 
 class ChatAnswer:
@@ -96,6 +97,8 @@ class ChatAnswer:
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.deltas: list[TextDelta] = []
+        self.tool_calls = ToolCalls()
+        self.signature: Signature | None = None
         self.finish_reason: str | None = None
         self.model: str | None = None
         self.timings: dict[str, float] = {}
@@ -144,6 +147,8 @@ class ChatAnswer:
         message = choice.message or choice.delta or _Delta(content=choice.text)
         self.content.append(_text(message.content))
         self.reasoning.append(message.reasoning_content or message.reasoning or "")
+        self.tool_calls.take(message.tool_calls)
+        self.signature = signature_in(message.thinking_blocks, message.reasoning_details)
 
     @property
     def usage(self) -> TokenUsage:
@@ -215,15 +220,23 @@ class ChatAnswer:
         delta = choice.delta or choice.message or _Delta(content=choice.text)
         content = _text(delta.content)
         reasoning = delta.reasoning_content or delta.reasoning or ""
-        tool = _tool_text(delta.tool_calls)
-        if not (content or reasoning or tool):
+        tools = self.tool_calls.take(delta.tool_calls)
+        if delta.thinking_blocks or delta.reasoning_details:
+            self.signature = signature_in(delta.thinking_blocks, delta.reasoning_details) or self.signature
+        if not (content or reasoning or tools):
             return
         self.content.append(content)
         self.reasoning.append(reasoning)
         tokens = self._counted - self._credited if self._per_event else None
         self._credited = self._counted
         kind: Kind = "content" if content else "reasoning" if reasoning else "tool"
-        self.deltas.append(TextDelta(read, kind, content + reasoning + tool, tokens, bool(content)))
+        text = content + reasoning
+        several: tuple[TextPart, ...] = ()
+        if tools or (content and reasoning):
+            text += "".join(part.text for part in tools)
+            spoken = (TextPart("reasoning", reasoning), TextPart("content", content))
+            several = (*(part for part in spoken if part.text), *tools)
+        self.deltas.append(TextDelta(read, kind, text, tokens, bool(content), several))
 
     def _count(self, payload: _Payload, choice: _Choice) -> None:
         """Advance the per-event count, where this server keeps one."""
@@ -263,16 +276,6 @@ def _text(content: str | list[Any] | None) -> str:
         parts = (part.get("text") for part in content if isinstance(part, dict))
         return "".join(part for part in parts if isinstance(part, str))
     return content or ""
-
-
-def _tool_text(calls: list[_ToolCall] | None) -> str:
-    text = []
-    for call in calls or ():
-        if call.function is not None:
-            text.append(call.function.name or "")
-            arguments = call.function.arguments
-            text.append(arguments if isinstance(arguments, str) else str(arguments) if arguments else "")
-    return "".join(text)
 
 
 def _parse(data: bytes, what: str) -> _Payload:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_modellens.errors import ProtocolError, StreamedError
-from pytest_modellens.measure.timeline import TokenUsage
+from pytest_modellens.measure.timeline import Signature, TextPart, TokenUsage, ToolCall
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.providers.openai_wire import ChatAnswer, decode_stream, decode_whole, message_of
 
@@ -69,9 +69,66 @@ def test_tool_calls_are_tokens_but_not_content() -> None:
     assert [(event.kind, event.text) for event in answer.deltas] == [
         ("tool", "look"),
         ("tool", '{"a"'),
-        ("tool", "{'b': 1}"),
+        ("tool", '{"b":1}'),
     ]
+    assert answer.tool_calls.taken() == (ToolCall("", "look", '{"a"{"b":1}'),)
     assert ("".join(answer.content), answer.finish_reason) == ("", "tool_calls")
+
+
+def test_parts_of_an_event_are_told_apart_by_kind() -> None:
+    both = delta(content="a", reasoning="hm", tool_calls=[{"index": 3, "id": "c", "function": {"name": "look"}}])
+    (event,) = streamed(both, delta("stop")).deltas
+    assert event.parts == (
+        TextPart("reasoning", "hm"),
+        TextPart("content", "a"),
+        TextPart("tool", "look", 0, "look"),
+    )
+    assert streamed(delta(content="a"), delta("stop")).deltas[0].parts == (TextPart("content", "a"),)
+
+
+def test_tool_calls_are_put_together_by_their_index() -> None:
+    answer = streamed(
+        delta(tool_calls=[{"index": 0, "id": "c0", "function": {"name": "look", "arguments": '{"a"'}}]),
+        delta(tool_calls=[{"index": 1, "id": "c1", "function": {"name": "go", "arguments": "{}"}}]),
+        delta(tool_calls=[{"index": 0, "function": {"arguments": ":1}"}}]),
+        delta("tool_calls"),
+    )
+    assert answer.tool_calls.taken() == (ToolCall("c0", "look", '{"a":1}'), ToolCall("c1", "go", "{}"))
+    assert [part.call for event in answer.deltas for part in event.parts] == [0, 1, 0]
+
+
+def test_tool_calls_without_index_begin_with_a_name() -> None:
+    answer = streamed(
+        delta(tool_calls=[{"function": {"arguments": ""}}]),
+        delta(tool_calls=[{"id": "c0", "function": {"name": "look", "arguments": "{"}}]),
+        delta(tool_calls=[{"function": {"arguments": "}"}}]),
+        delta(tool_calls=[{"function": {"name": "go"}}]),
+        delta("tool_calls"),
+    )
+    assert answer.tool_calls.taken() == (ToolCall("c0", "look", "{}"), ToolCall("", "go", ""))
+
+
+def test_tool_calls_of_a_whole_answer_are_read() -> None:
+    calls = [{"id": "c", "function": {"name": "look", "arguments": "{}"}}]
+    body = {"choices": [{"message": {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
+    answer = decode_whole(json.dumps(body).encode())
+    assert (answer.error, answer.tool_calls.taken()) == (None, (ToolCall("c", "look", "{}"),))
+
+
+@pytest.mark.parametrize("field", ["thinking_blocks", "reasoning_details"])
+def test_signature_of_the_reasoning_is_kept_with_its_field(field: str) -> None:
+    def signed(*items: Any) -> dict[str, Any]:
+        return {field: list(items)}
+
+    answer = streamed(
+        delta(reasoning="a", **signed("odd", {"signature": None}, {"signature": 3})),
+        delta(reasoning="b", **signed({"signature": "sig"})),
+        delta(reasoning="c", **signed({})),
+        delta("stop"),
+    )
+    assert answer.signature == Signature(field, "sig")
+    message = {"content": "a", field: [{"signature": "sig"}]}
+    assert decode_whole(json.dumps({"choices": [{"message": message}]}).encode()).signature == (field, "sig")
 
 
 def test_content_may_be_a_list_of_parts() -> None:
