@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
-    from pytest_modellens.report.summary import CellKey
+    from pytest_modellens.report.cells import CellKey
     from pytest_modellens.storage import RunFolder
 
 __all__ = ["Recorder"]
@@ -73,7 +73,7 @@ class Recorder:
             earlier = f"{report.longreprtext}\n" if report.longrepr else ""
             report.longrepr = f"{earlier}{exc}"
         if not report.passed:
-            from pytest_modellens.report.summary import cell_key
+            from pytest_modellens.report.cells import cell_key
 
             self._failed |= {cell_key(record) for record in evidence["records"]}
 
@@ -153,11 +153,13 @@ class Recorder:
         terminalreporter.line(f"look at them again: modellens show {self._folder.path.name}")
 
     def _write_csv(self, path: Path) -> None:
-        from pytest_modellens.report.csv import write_hardware_csv, write_requests_csv, write_summary_csv
+        from pytest_modellens.report import csv
+        from pytest_modellens.report.summary import summarise
 
-        write_requests_csv(path / "requests.csv", self._records)
-        write_summary_csv(path / "summary.csv", self._records, hardware=self._hardware)
-        write_hardware_csv(path / "hardware.csv", self._hardware)
+        csv.write_requests_csv(path, self._records)
+        csv.write_summary_csv(path, summarise(self._records, hardware=self._hardware, loads=self._meta["cells"]))
+        csv.write_hardware_csv(path, self._hardware)
+        csv.write_timeline_csv(path, self._records)
 
     def _discard(self, folder: RunFolder) -> None:
         """Remove the folder of a run in which nothing was measured."""

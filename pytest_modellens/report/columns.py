@@ -1,17 +1,37 @@
-"""Every column of every table: its name, unit, meaning, and where the value comes from."""
+"""The registry of columns: what CSV, the report and JSON show, with unit, meaning, and where each value comes from.
+
+A new column is one entry of a table, here or in `summary_columns`. docs/csv.md lists them all; a test compares them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from pytest_modellens.record import SCHEMA_VERSION
+from pytest_modellens.stats.percentile import percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "ERROR_CLASSES",
+    "HARDWARE",
     "HARDWARE_COLUMNS",
     "HARDWARE_PEAKS",
+    "KEY",
+    "KEY_COLUMNS",
     "METRICS",
+    "REQUESTS",
     "REQUEST_COLUMNS",
-    "SUMMARY_COLUMNS",
+    "TIMELINE",
+    "TIMELINE_COLUMNS",
     "Column",
+    "Metric",
+    "Table",
 ]
 
 
@@ -25,16 +45,45 @@ class Column:
     description: str
     source: str | None = None
     """Field of `Record` that it is or is computed from; None when it comes from elsewhere."""
+    value: Callable[[Any], Any] | None = None
+    """What makes the value of the thing that the row shows; None takes the entry `name` of a mapping."""
+
+    def of(self, row: Any) -> Any:
+        """Return the value of `row`; None when there is none."""
+        return row.get(self.name) if self.value is None else self.value(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One CSV file."""
+
+    file: str
+    row: str
+    """What a row is."""
+    columns: tuple[Column, ...]
+
+
+class Metric(NamedTuple):
+    """A quantity that cells are summarised by."""
+
+    unit: str
+    description: str
+    label: str
+    """What it is called where there is little room."""
+    better: str
+    """"lower" or "higher"."""
 
 
 METRICS = {
-    "ttft_ms": ("ms", "time to first token"),
-    "total_time_ms": ("ms", "time from sending to the end of the answer"),
-    "tpot_ms": ("ms", "time per output token after the first event"),
-    "tokens_per_second": ("1/s", "generation throughput, 1000 / tpot_ms (not streamed: tokens / total time)"),
-    "itl_ms": ("ms", "inter-token latency, over all gaps of all requests"),
+    "ttft_ms": Metric("ms", "time to first token", "TTFT", "lower"),
+    "total_time_ms": Metric("ms", "time from sending to the end of the answer", "total time", "lower"),
+    "tpot_ms": Metric("ms", "time per output token after the first event", "TPOT", "lower"),
+    "tokens_per_second": Metric(
+        "1/s", "generation throughput, 1000 / tpot_ms (not streamed: tokens / total time)", "tokens/s", "higher"
+    ),
+    "itl_ms": Metric("ms", "inter-token latency, over all gaps of all requests", "ITL", "lower"),
 }
-"""The metrics that a cell is summarised by, with unit and meaning; fields of `Record` and of `CellSummary`."""
+"""The metrics that a cell is summarised by; fields of `Record` and of `CellSummary`."""
 
 ERROR_CLASSES = (
     "connect",
@@ -65,18 +114,44 @@ HARDWARE_PEAKS = {
 """Keys of `HardwareSampler.summary()` that a cell shows, with unit and meaning."""
 
 
+def _json(name: str, row: Mapping[str, Any]) -> str | None:
+    return msgspec.json.encode(row[name], order="sorted").decode() if row.get(name) else None
+
+
 def _field(name: str, unit: str, description: str) -> Column:
     return Column(name, unit, description, source=name)
 
 
-def _gaps(field: str, meaning: str) -> tuple[Column, ...]:
-    return tuple(Column(f"{field}_p{p}", "ms", f"p{p} of the request's {meaning}", source=field) for p in (50, 95, 99))
+def _object(name: str, unit: str, description: str) -> Column:
+    return Column(name, unit, description, source=name, value=partial(_json, name))
 
+
+def _metric(name: str) -> Column:
+    return _field(name, METRICS[name].unit, METRICS[name].description)
+
+
+def _gap(field: str, p: int, record: Mapping[str, Any]) -> float | None:
+    return percentile(record.get(field) or (), p)
+
+
+def _gaps(field: str, meaning: str) -> tuple[Column, ...]:
+    return tuple(
+        Column(f"{field}_p{p}", "ms", f"p{p} of the request's {meaning}", source=field, value=partial(_gap, field, p))
+        for p in (50, 95, 99)
+    )
+
+
+def _sentences(record: Mapping[str, Any]) -> str | None:
+    return "; ".join(record.get("expect_failures") or ()) or None
+
+
+KEY = ("suite", "case", "params", "provider", "model")
+"""What makes records comparable: the fields of `CellKey`."""
 
 KEY_COLUMNS = (
     _field("suite", "", "suite file, or the test file that sent the request"),
     _field("case", "", "case of the suite"),
-    _field("params", "", "point of the matrix, as JSON"),
+    _object("params", "", "point of the matrix, as JSON"),
     _field("provider", "", "provider that was asked"),
     _field("model", "", "model that was asked for"),
 )
@@ -91,13 +166,13 @@ REQUEST_COLUMNS = (
     _field("error", "", "what failed"),
     _field("status", "", "HTTP status"),
     _field("retry_after", "", "Retry-After header"),
-    _field("expect_failures", "", "why the answer is not what the case expects"),
+    Column("expect_failures", "", "why the answer is not what the case expects", "expect_failures", _sentences),
     _field("invalid", "", "why a successful request is not averaged in"),
-    _field("ttft_ms", *METRICS["ttft_ms"]),
+    _metric("ttft_ms"),
     _field("ttfo_ms", "ms", "time to first visible output"),
-    _field("total_time_ms", *METRICS["total_time_ms"]),
-    _field("tpot_ms", *METRICS["tpot_ms"]),
-    _field("tokens_per_second", *METRICS["tokens_per_second"]),
+    _metric("total_time_ms"),
+    _metric("tpot_ms"),
+    _metric("tokens_per_second"),
     _field("tokens_per_second_mode", "", "generation or end_to_end"),
     _field("e2e_tokens_per_second", "1/s", "output tokens / total time"),
     *_gaps("itl_ms", "inter-token latencies"),
@@ -106,7 +181,7 @@ REQUEST_COLUMNS = (
     _field("connect_ms", "ms", "name look-up and TCP connect"),
     _field("tls_ms", "ms", "TLS handshake"),
     _field("headers_ms", "ms", "time until the response's headers were complete"),
-    _field("server_timings", "ms", "the server's own timings, as JSON"),
+    _object("server_timings", "ms", "the server's own timings, as JSON"),
     _field("prompt_tokens", "", "tokens of the prompt"),
     _field("completion_tokens", "", "tokens of the answer"),
     _field("total_tokens", "", "both together"),
@@ -118,7 +193,7 @@ REQUEST_COLUMNS = (
     _field("answered_model", "", "model that the server says answered"),
     _field("streamed", "", "whether the answer was streamed"),
     _field("concurrency", "", "requests that the cell was allowed in flight"),
-    _field("load", "", "what load was asked for, as JSON"),
+    _object("load", "", "what load was asked for, as JSON"),
     _field("sent_ns", "ns", "when it was sent, after the load began"),
     _field("ended_ns", "ns", "when it ended, after the load began"),
     _field("late_ms", "ms", "how late the client began it"),
@@ -144,39 +219,10 @@ REQUEST_COLUMNS = (
 """requests.csv, in order: one row a request, warm-up and failed ones too."""
 
 
-def _statistics(metric: str) -> tuple[Column, ...]:
-    unit, meaning = METRICS[metric]
-    names = [(statistic, f"{statistic} of {meaning}") for statistic in ("p50", "p90", "p95", "p99", "mean")]
-    # Gaps within one answer depend on each other, so that no interval of theirs would be true.
-    if metric != "itl_ms":
-        names[1:1] = [(f"p50_{end}", f"{end} end of the median's 95 % interval") for end in ("low", "high")]
-    return tuple(Column(f"{metric}_{name}", unit, description, source=metric) for name, description in names)
-
-
-SUMMARY_COLUMNS = (
-    *KEY_COLUMNS,
-    Column("n", "", "measured requests", "phase"),
-    Column("n_ok", "", "of these, successful", "ok"),
-    Column("n_errors", "", "of these, failed", "ok"),
-    Column("n_expect_failed", "", "successful, with an answer that the case does not expect", "expect_failures"),
-    Column("n_invalid", "", "successful, and not averaged in", "invalid"),
-    Column("n_warmup_failed", "", "warm-up requests that failed", "ok"),
-    Column("n_cached", "", "averaged, with prompt tokens from the server's cache", "cached_tokens"),
-    *(Column(f"errors_{name}", "", f"failures of class {name}", "error_class") for name in (*ERROR_CLASSES, "other")),
-    *(column for metric in METRICS for column in _statistics(metric)),
-    Column("tokens_per_second_mode", "", "generation, end_to_end or mixed", "tokens_per_second_mode"),
-    Column("output_tokens", "", "output tokens of the averaged requests together", "completion_tokens"),
-    Column("tokens_source", "", "where the counts come from, or mixed; events is an estimate", "tokens_source"),
-    Column("tokens_estimated", "", "whether any count is an estimate", "tokens_source"),
-    *(Column(name, unit, meaning) for name, (unit, meaning) in HARDWARE_PEAKS.items()),
-    Column("schema_version", "", "version of records and of these columns", "schema_version"),
-)
-"""summary.csv, in order: one row a cell."""
-
 HARDWARE_COLUMNS = (
     Column("suite", "", "suite file of the cell that was measured meanwhile"),
     Column("case", "", "case of that cell"),
-    Column("params", "", "point of its matrix, as JSON"),
+    Column("params", "", "point of its matrix, as JSON", value=partial(_json, "params")),
     Column("provider", "", "provider of that cell"),
     Column("model", "", "model of that cell"),
     Column("at", "", "wall time of the sample, UTC"),
@@ -191,6 +237,25 @@ HARDWARE_COLUMNS = (
     Column("gpu_power_w", "W", "power of all GPUs together"),
     Column("gpu_temperature_c", "°C", "temperature of the hottest GPU"),
     Column("process_gpu_memory_mb", "MB", "GPU memory of the server's processes"),
-    Column("schema_version", "", "version of records and of these columns"),
+    Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
 )
 """hardware.csv, in order: one row a sample."""
+
+TIMELINE_COLUMNS = (
+    *KEY_COLUMNS,
+    _field("round", "", "the request: position among those of its phase, from 0"),
+    _field("phase", "", "measured, warmup or transient"),
+    Column("event", "", "position among the events of the answer that carry text, from 0"),
+    Column("at_ms", "ms", "arrival after the sending of the request"),
+    Column("gap_ms", "ms", "time since the event before; empty for the first"),
+    Column("load_ms", "ms", "arrival after the load's first request began; empty outside loads"),
+    Column("kind", "", "content, reasoning or tool"),
+    Column("tokens", "", "tokens of the event; empty when not known"),
+    Column("has_content", "", "whether it has visible text"),
+    Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
+)
+"""timeline.csv, in order: one row an event."""
+
+REQUESTS = Table("requests.csv", "a request, warm-up and failed ones too", REQUEST_COLUMNS)
+HARDWARE = Table("hardware.csv", "a sample of the hardware", HARDWARE_COLUMNS)
+TIMELINE = Table("timeline.csv", "a piece of an answer as it arrived", TIMELINE_COLUMNS)

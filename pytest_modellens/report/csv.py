@@ -1,41 +1,44 @@
-"""Records and their summary as CSV that a spreadsheet opens without running or breaking anything."""
+"""A run as CSV files that a spreadsheet opens without running or breaking anything."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from pytest_modellens.errors import StorageError
-from pytest_modellens.record import SCHEMA_VERSION
-from pytest_modellens.report.columns import (
-    ERROR_CLASSES,
-    HARDWARE_COLUMNS,
-    HARDWARE_PEAKS,
-    METRICS,
-    REQUEST_COLUMNS,
-    SUMMARY_COLUMNS,
-)
-from pytest_modellens.report.summary import CellKey, CellSummary, cell_key, summarise
-from pytest_modellens.stats.percentile import percentile
+from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.columns import HARDWARE, REQUESTS, TIMELINE
+from pytest_modellens.report.summary_columns import SUMMARY
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from pytest_modellens.report.columns import Column
+    from pytest_modellens.report.columns import Table
+    from pytest_modellens.report.summary import CellSummary
 
-__all__ = ["write_hardware_csv", "write_requests_csv", "write_summary_csv"]
+__all__ = [
+    "TIMELINE_REQUESTS",
+    "plain_text",
+    "write_hardware_csv",
+    "write_requests_csv",
+    "write_summary_csv",
+    "write_timeline_csv",
+]
+
+TIMELINE_REQUESTS = 200
+"""Requests of each cell whose events are in timeline.csv; the events of all are in requests.jsonl."""
 
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
-_GAPS = re.compile(r"(?P<field>.+)_p(?P<p>\d+)")
+_ROWS_AT_ONCE = 10_000
 
 
-def write_requests_csv(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write one row a record, with the columns of `REQUEST_COLUMNS`; a value that does not exist is an empty cell.
+def write_requests_csv(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write requests.csv into `folder`: one row a record; a value that does not exist is an empty cell.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe, control characters are written as
     escapes, so that a row is one line.
@@ -43,89 +46,79 @@ def write_requests_csv(path: Path, records: Iterable[Mapping[str, Any]]) -> None
     Raises:
         StorageError: the file cannot be written.
     """
-    _write(path, REQUEST_COLUMNS, [_request_row(record) for record in records])
+    _write(folder, REQUESTS, records)
 
 
-def write_summary_csv(
-    path: Path, records: Iterable[Mapping[str, Any]], *, hardware: Iterable[Mapping[str, Any]] = ()
-) -> None:
-    """Write one row a cell, with the columns of `SUMMARY_COLUMNS`.
-
-    `hardware` holds rows as `RunFolder.write_hardware` takes them; several rows of one cell give their highest peak.
+def write_summary_csv(folder: Path, summaries: Iterable[CellSummary]) -> None:
+    """Write summary.csv into `folder`: one row a cell.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    peaks = _peaks(hardware)
-    _write(path, SUMMARY_COLUMNS, [_summary_row(cell) | peaks.get(cell.key, {}) for cell in summarise(records)])
+    _write(folder, SUMMARY, summaries)
 
 
-def write_hardware_csv(path: Path, hardware: Iterable[Mapping[str, Any]]) -> None:
-    """Write one row a sample, with the columns of `HARDWARE_COLUMNS`, from rows as `RunFolder.write_hardware` takes.
+def write_hardware_csv(folder: Path, hardware: Iterable[Mapping[str, Any]]) -> None:
+    """Write hardware.csv into `folder`: one row a sample, from rows as `RunFolder.write_hardware` takes.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    rows = []
-    for cell in hardware:
-        key = {**cell_key(cell)._asdict(), **({} if cell["params"] else {"params": None})}
-        rows += [{**key, **sample, "schema_version": SCHEMA_VERSION} for sample in cell["series"]]
-    _write(path, HARDWARE_COLUMNS, rows)
+    _write(folder, HARDWARE, ({**cell, **sample} for cell in hardware for sample in cell["series"]))
 
 
-def _request_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for column in REQUEST_COLUMNS:
-        value = record.get(column.source or column.name)
-        gaps = None if column.name == column.source else _GAPS.fullmatch(column.name)
-        row[column.name] = value if gaps is None else percentile(value or (), int(gaps["p"]))
-    row["expect_failures"] = "; ".join(row["expect_failures"] or ()) or None
-    for name in ("params", "server_timings", "load"):
-        row[name] = msgspec.json.encode(row[name], order="sorted").decode() if row[name] else None
-    return row
+def write_timeline_csv(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write timeline.csv into `folder`: one row an event, of the first `TIMELINE_REQUESTS` requests of each cell.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    _write(folder, TIMELINE, _events(records))
 
 
-def _summary_row(cell: CellSummary) -> dict[str, Any]:
-    row: dict[str, Any] = dict(cell.key._asdict())
-    row["params"] = cell.key.params if cell.params else None
-    row["schema_version"] = SCHEMA_VERSION
-    for name in ("n", "n_ok", "n_errors", "n_expect_failed", "n_invalid", "n_warmup_failed", "n_cached"):
-        row[name] = getattr(cell, name)
-    for name in ERROR_CLASSES:
-        row[f"errors_{name}"] = cell.errors_by_class.get(name, 0)
-    row["errors_other"] = sum(n for name, n in cell.errors_by_class.items() if name not in ERROR_CLASSES)
-    for metric in METRICS:
-        distribution = getattr(cell, metric)
-        for statistic in ("p50", "p90", "p95", "p99", "mean"):
-            row[f"{metric}_{statistic}"] = getattr(distribution, statistic)
-        if distribution.interval is not None:
-            row[f"{metric}_p50_low"] = distribution.interval.low
-            row[f"{metric}_p50_high"] = distribution.interval.high
-    for name in ("tokens_per_second_mode", "output_tokens", "tokens_source", "tokens_estimated"):
-        row[name] = getattr(cell, name)
-    return row
+def _events(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    seen: Counter[Any] = Counter()
+    for record in records:
+        timeline = record.get("timeline")
+        if not timeline:
+            continue
+        key = cell_key(record)
+        seen[key] += 1
+        if seen[key] > TIMELINE_REQUESTS:
+            continue
+        fields = zip(*(timeline[f"event_{name}"] for name in ("ns", "kind", "tokens", "has_content")), strict=True)
+        before = None
+        for number, (at_ns, kind, tokens, has_content) in enumerate(fields):
+            yield {
+                **record,
+                "event": number,
+                "at_ms": at_ns / 1e6,
+                "gap_ms": None if before is None else (at_ns - before) / 1e6,
+                "load_ms": None if record.get("sent_ns") is None else (record["sent_ns"] + at_ns) / 1e6,
+                "kind": kind,
+                "tokens": tokens,
+                "has_content": has_content,
+            }
+            before = at_ns
 
 
-def _peaks(hardware: Iterable[Mapping[str, Any]]) -> dict[CellKey, dict[str, float]]:
-    peaks: dict[CellKey, dict[str, float]] = {}
-    for row in hardware:
-        of_cell = peaks.setdefault(cell_key(row), {})
-        for name in HARDWARE_PEAKS:
-            value = row["summary"].get(name)
-            if value is not None:
-                of_cell[name] = max(value, of_cell.get(name, value))
-    return peaks
-
-
-def _write(path: Path, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
+def _write(folder: Path, table: Table, rows: Iterable[Any]) -> None:
+    """Write one file, a few rows at a time, so that a run of any size fits into memory."""
     import pandas as pd
 
-    cells = [[_cell(row.get(column.name)) for column in columns] for row in rows]
-    # As objects: a column of counts with a gap would become floats otherwise, and 3 would read 3.0.
-    table = pd.DataFrame(cells, columns=pd.Index([column.name for column in columns]), dtype=object)
+    header = pd.Index([column.name for column in table.columns])
+    path = folder / table.file
+    waiting = iter(rows)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            is_first = True
+            while (some := [*islice(waiting, _ROWS_AT_ONCE)]) or is_first:
+                cells = [[_cell(column.of(row)) for column in table.columns] for row in some]
+                # As objects: a column of counts with a gap would become floats otherwise, and 3 would read 3.0.
+                frame = pd.DataFrame(cells, columns=header, dtype=object)
+                frame.to_csv(file, index=False, header=is_first, lineterminator="\n")
+                is_first = False
     except OSError as exc:
         raise StorageError(f"{path}: cannot be written ({exc.strerror})") from exc
 
@@ -133,9 +126,10 @@ def _write(path: Path, columns: Sequence[Column], rows: Sequence[Mapping[str, An
 def _cell(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return _text(value) if isinstance(value, str) else value
+    return plain_text(value) if isinstance(value, str) else value
 
 
-def _text(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return `text` as a spreadsheet shows it without running it, on one line."""
     guard = "'" if _FORMULA.match(text) else ""
     return guard + printable(text, limit=len(text))

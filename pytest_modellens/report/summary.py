@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from math import fsum
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pytest_modellens.stats.percentile import Interval, mean, median_interval, percentile
+from pytest_modellens.report.cells import cell_key, gather
+from pytest_modellens.report.columns import HARDWARE_PEAKS
+from pytest_modellens.stats.percentile import median_interval
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["CellKey", "CellSummary", "Distribution", "cell_key", "is_averaged", "summarise"]
+    from pytest_modellens.report.cells import CellData, CellKey
+    from pytest_modellens.stats.percentile import Interval
 
-
-class CellKey(NamedTuple):
-    """What makes records comparable."""
-
-    suite: str
-    case: str
-    params: str
-    """The matrix point as JSON with sorted keys, which is hashable and reads the same everywhere."""
-    provider: str
-    model: str | None
+__all__ = ["CellSummary", "Distribution", "describe", "summarise", "summarise_cells"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +68,10 @@ class CellSummary:
     """True when any of the counts is an estimate: one event counted as one token."""
     tokens_per_second_mode: str | None
     """"generation", "end_to_end", "mixed", or None without a value."""
+    hardware: Mapping[str, float] = field(default_factory=dict)
+    """Peaks by the names of `HARDWARE_PEAKS`; those not known are left out."""
+    load: Mapping[str, Any] | None = None
+    """What run.json says of the cell's load; None without one."""
 
     @property
     def n_errors(self) -> int:
@@ -88,75 +84,89 @@ class CellSummary:
         return self.tokens_per_second.interval
 
 
-def cell_key(record: Mapping[str, Any]) -> CellKey:
-    """Return the cell that a record, or a row of hardware.jsonl, belongs to."""
-    params = msgspec.json.encode(record["params"], order="sorted").decode()
-    return CellKey(record["suite"], record["case"], params, record["provider"], record["model"])
+def summarise(
+    records: Iterable[Mapping[str, Any]],
+    *,
+    hardware: Iterable[Mapping[str, Any]] = (),
+    loads: Iterable[Mapping[str, Any]] = (),
+) -> list[CellSummary]:
+    """Return a summary of every cell that has a measured request or a failed one, in the order of first appearance.
+
+    Args:
+        records: requests, as they are kept.
+        hardware: rows as `RunFolder.write_hardware` takes them; several rows of one cell give their highest peak.
+        loads: entries of `cells` of run.json.
+    """
+    return summarise_cells(gather(records).values(), hardware=hardware, loads=loads)
 
 
-def is_averaged(record: Mapping[str, Any]) -> bool:
-    """Return whether the record's timing may enter a statistic."""
-    return bool(record["ok"]) and record.get("invalid") is None and record.get("phase", "measured") == "measured"
+def summarise_cells(
+    cells: Iterable[CellData],
+    *,
+    hardware: Iterable[Mapping[str, Any]] = (),
+    loads: Iterable[Mapping[str, Any]] = (),
+) -> list[CellSummary]:
+    """Return a summary of each of `cells`; see `summarise`."""
+    peaks = _peaks(hardware)
+    by_key = {cell_key(load): load for load in loads}
+    return [_summarise(cell, peaks.get(cell.key, {}), by_key.get(cell.key)) for cell in cells]
 
 
-def summarise(records: Iterable[Mapping[str, Any]]) -> list[CellSummary]:
-    """Return a summary of every cell that has a measured request or a failed one, in the order of first appearance."""
-    cells: dict[CellKey, list[Mapping[str, Any]]] = {}
-    for record in records:
-        if record.get("phase", "measured") == "measured" or not record["ok"]:
-            cells.setdefault(cell_key(record), []).append(record)
-    return [_summarise(key, cell) for key, cell in cells.items()]
+def describe(values: Sequence[float] | array[float], *, independent: bool = True) -> Distribution:
+    """Return the distribution of `values`, with the median's interval where they are `independent` of each other."""
+    import numpy as np
 
-
-def _summarise(key: CellKey, cell: Sequence[Mapping[str, Any]]) -> CellSummary:
-    records = [record for record in cell if record.get("phase", "measured") == "measured"]
-    n_ok = sum(bool(record["ok"]) for record in records)
-    averaged = [record for record in records if is_averaged(record)]
-    counted = [record for record in averaged if record.get("completion_tokens") is not None]
-    sources = {record.get("tokens_source", "unknown") for record in counted}
-    modes = {record["tokens_per_second_mode"] for record in averaged if record.get("tokens_per_second_mode")}
-    return CellSummary(
-        key=key,
-        params=cell[0]["params"],
-        n=len(records),
-        n_ok=n_ok,
-        n_expect_failed=sum(bool(record["ok"] and record.get("expect_failures")) for record in records),
-        n_invalid=n_ok - len(averaged),
-        n_averaged=len(averaged),
-        n_warmup_failed=len(cell) - len(records),
-        n_cached=sum(bool(record.get("cached_tokens")) for record in averaged),
-        errors_by_class=dict(Counter(record.get("error_class") or "other" for record in records if not record["ok"])),
-        ttft_ms=_distribution(averaged, "ttft_ms"),
-        total_time_ms=_distribution(averaged, "total_time_ms"),
-        tpot_ms=_distribution(averaged, "tpot_ms"),
-        tokens_per_second=_distribution(averaged, "tokens_per_second"),
-        itl_ms=_pooled(averaged, "itl_ms"),
-        output_tokens=sum(record["completion_tokens"] for record in counted) if counted else None,
-        tokens_source=_one(sources) or "unknown",
-        tokens_estimated="events" in sources,
-        tokens_per_second_mode=_one(modes),
-    )
-
-
-def _distribution(records: Iterable[Mapping[str, Any]], name: str) -> Distribution:
-    values = sorted(record[name] for record in records if record.get(name) is not None)
-    return _describe(values, median_interval(values))
-
-
-def _pooled(records: Iterable[Mapping[str, Any]], name: str) -> Distribution:
-    return _describe(sorted(chain.from_iterable(record.get(name) or () for record in records)), None)
-
-
-def _describe(values: Sequence[float], interval: Interval | None) -> Distribution:
+    if not values:
+        return Distribution(0, None, None, None, None, None, None)
+    p50, p90, p95, p99 = map(float, np.percentile(np.asarray(values, dtype=float), (50, 90, 95, 99)))
     return Distribution(
         n=len(values),
-        mean=mean(values),
-        p50=percentile(values, 50),
-        p90=percentile(values, 90),
-        p95=percentile(values, 95),
-        p99=percentile(values, 99),
-        interval=interval,
+        mean=fsum(values) / len(values),
+        p50=p50,
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        interval=median_interval(values) if independent else None,
     )
+
+
+def _summarise(cell: CellData, peaks: Mapping[str, float], load: Mapping[str, Any] | None) -> CellSummary:
+    counts = cell.counts
+    sources = cell.facts["tokens_source"]
+    return CellSummary(
+        key=cell.key,
+        params=cell.params,
+        n=counts["n"],
+        n_ok=counts["ok"],
+        n_expect_failed=counts["expect_failed"],
+        n_invalid=counts["ok"] - counts["averaged"],
+        n_averaged=counts["averaged"],
+        n_warmup_failed=counts["warmup_failed"],
+        n_cached=counts["cached"],
+        errors_by_class=dict(cell.errors),
+        ttft_ms=describe(cell.columns["ttft_ms"]),
+        total_time_ms=describe(cell.columns["total_time_ms"]),
+        tpot_ms=describe(cell.columns["tpot_ms"]),
+        tokens_per_second=describe(cell.columns["tokens_per_second"]),
+        itl_ms=describe(cell.columns["itl_ms"], independent=False),
+        output_tokens=cell.output_tokens if counts["counted"] else None,
+        tokens_source=_one(sources) or "unknown",
+        tokens_estimated="events" in sources,
+        tokens_per_second_mode=_one(cell.facts["tokens_per_second_mode"]),
+        hardware=peaks,
+        load=load,
+    )
+
+
+def _peaks(hardware: Iterable[Mapping[str, Any]]) -> dict[CellKey, dict[str, float]]:
+    peaks: dict[CellKey, dict[str, float]] = {}
+    for row in hardware:
+        of_cell = peaks.setdefault(cell_key(row), {})
+        for name in HARDWARE_PEAKS:
+            value = row["summary"].get(name)
+            if value is not None:
+                of_cell[name] = max(value, of_cell.get(name, value))
+    return peaks
 
 
 def _one(names: set[str]) -> str | None:

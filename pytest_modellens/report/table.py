@@ -9,7 +9,8 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from pytest_modellens.report.summary import CellKey, CellSummary, Distribution
+    from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.summary import CellSummary, Distribution
 
 __all__ = ["Line", "aligned", "clipped", "short", "tables"]
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any
+import re
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,19 +11,16 @@ import pytest
 from pytest_modellens.errors import RequestError, StatusError, StorageError
 from pytest_modellens.hardware.sampler import GAUGES, SHARES
 from pytest_modellens.record import Record, to_json
-from pytest_modellens.report.columns import (
-    ERROR_CLASSES,
-    HARDWARE_COLUMNS,
-    HARDWARE_PEAKS,
-    METRICS,
-    REQUEST_COLUMNS,
-    SUMMARY_COLUMNS,
+from pytest_modellens.report.columns import ERROR_CLASSES, HARDWARE_COLUMNS, HARDWARE_PEAKS, METRICS, REQUEST_COLUMNS
+from pytest_modellens.report.csv import (
+    TIMELINE_REQUESTS,
+    write_hardware_csv,
+    write_requests_csv,
+    write_summary_csv,
+    write_timeline_csv,
 )
-from pytest_modellens.report.csv import write_hardware_csv, write_requests_csv, write_summary_csv
-from pytest_modellens.report.summary import CellSummary
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pytest_modellens.report.summary import CellSummary, summarise
+from pytest_modellens.report.summary_columns import SUMMARY_COLUMNS, TABLES
 
 RECORD_FIELDS = {field.name for field in msgspec.structs.fields(Record)}
 
@@ -46,17 +45,18 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def requests_of(path: Path, *records: dict[str, Any]) -> list[dict[str, str]]:
-    write_requests_csv(path / "requests.csv", records)
+    write_requests_csv(path, records)
     return read(path / "requests.csv")
 
 
 def summary_of(path: Path, *records: dict[str, Any], hardware: Any = ()) -> list[dict[str, str]]:
-    write_summary_csv(path / "summary.csv", records, hardware=hardware)
+    write_summary_csv(path, summarise(records, hardware=hardware))
     return read(path / "summary.csv")
 
 
 def test_columns_are_unique_and_described() -> None:
-    for columns in (REQUEST_COLUMNS, SUMMARY_COLUMNS, HARDWARE_COLUMNS):
+    for table in TABLES:
+        columns = table.columns
         names = [column.name for column in columns]
         assert len(set(names)) == len(names)
         assert all(column.description for column in columns)
@@ -189,7 +189,7 @@ def test_hardware_has_a_row_a_sample(tmp_path: Path) -> None:
     cell = {name: record()[name] for name in ("suite", "case", "params", "provider", "model")}
     samples = [{"at": "2026-11-21", "at_ms": 0.5, "ram_used_mb": 10.0, "gpu_power_w": None}, {"at_ms": 500.25}]
     hardware = [cell | {"summary": {}, "series": samples}, cell | {"params": {"n": 1}, "series": samples[1:]}]
-    write_hardware_csv(tmp_path / "hardware.csv", hardware)
+    write_hardware_csv(tmp_path, hardware)
     rows = read(tmp_path / "hardware.csv")
     assert list(rows[0]) == [column.name for column in HARDWARE_COLUMNS]
     assert [(row["params"], row["at_ms"], row["ram_used_mb"], row["gpu_power_w"]) for row in rows] == [
@@ -200,12 +200,13 @@ def test_hardware_has_a_row_a_sample(tmp_path: Path) -> None:
 
 
 def test_csv_makes_the_folders_that_it_needs(tmp_path: Path) -> None:
-    write_requests_csv(tmp_path / "a" / "b" / "requests.csv", [])
+    write_requests_csv(tmp_path / "a" / "b", [])
     assert (tmp_path / "a" / "b" / "requests.csv").is_file()
 
 
 def test_csv_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"cannot be written \(Is a directory\)"):
+    (tmp_path / "requests.csv").mkdir()
+    with pytest.raises(StorageError, match=r"requests.csv: cannot be written \(Is a directory\)"):
         write_requests_csv(tmp_path, [])
 
 
@@ -222,3 +223,62 @@ def test_summary_fills_every_column_that_is_a_count(tmp_path: Path) -> None:
         "n_cached": "1",
         "schema_version": "1",
     }
+
+
+def test_summary_holds_what_a_load_achieved(tmp_path: Path) -> None:
+    key = {name: record()[name] for name in ("suite", "case", "params", "provider", "model")}
+    interval = {"low": 0.5, "high": 0.9, "confidence_reached": 0.95}
+    load = key | {
+        "summary": {"asked_rate": 4.0, "goodput": 0.75, "goodput_interval": interval},
+        "health": {"client_bound": False},
+        "transient_requests": 3,
+    }
+    write_summary_csv(tmp_path, summarise([record(), record(case="other")], loads=[load]))
+    first, second = read(tmp_path / "summary.csv")
+    shown = ("asked_rate", "goodput", "goodput_low", "goodput_high", "client_bound", "transient_requests", "error_rate")
+    assert [first[name] for name in shown] == ["4.0", "0.75", "0.5", "0.9", "False", "3", ""]
+    assert {second[name] for name in shown} == {""}
+
+
+def timeline(*event_ns: int) -> dict[str, Any]:
+    n = len(event_ns)
+    events = {"event_kind": ["content"] * n, "event_tokens": [1] * n, "event_has_content": [True] * n}
+    return {"scheduled_ns": 0, "headers_ns": 1, "ended_ns": 9, "event_ns": [*event_ns], **events}
+
+
+def test_timeline_has_a_row_an_event(tmp_path: Path) -> None:
+    records = [record(), record(round=1, timeline=timeline(10_000_000, 30_500_000), sent_ns=1_000_000)]
+    write_timeline_csv(tmp_path, records)
+    rows = read(tmp_path / "timeline.csv")
+    shown = ("round", "event", "at_ms", "gap_ms", "load_ms", "kind", "tokens", "has_content")
+    assert [[row[name] for name in shown] for row in rows] == [
+        ["1", "0", "10.0", "", "11.0", "content", "1", "True"],
+        ["1", "1", "30.5", "20.5", "31.5", "content", "1", "True"],
+    ]
+
+
+def test_timeline_is_of_the_first_requests_of_each_cell(tmp_path: Path) -> None:
+    many = [record(round=n, timeline=timeline(1)) for n in range(TIMELINE_REQUESTS + 5)]
+    write_timeline_csv(tmp_path, [*many, record(case="other", timeline=timeline(1))])
+    assert len(read(tmp_path / "timeline.csv")) == TIMELINE_REQUESTS + 1
+
+
+def test_long_files_are_written_in_parts_with_one_header(tmp_path: Path) -> None:
+    rows = requests_of(tmp_path, *[record(round=n) for n in range(10_001)])
+    assert [row["round"] for row in rows] == [str(n) for n in range(10_001)]
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "csv.md"
+
+
+def test_documentation_lists_every_column_with_its_unit() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for table in TABLES:
+        section = text.partition(f"## {table.file}\n")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
+        assert rows == [(column.name, column.unit, column.description) for column in table.columns], table.file
+        assert f"One row: {table.row}." in section
+
+
+def test_text_guarded_for_a_spreadsheet_is_documented() -> None:
+    assert f"first {TIMELINE_REQUESTS} requests of each cell" in DOCS.read_text(encoding="utf-8")

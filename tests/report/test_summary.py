@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_modellens.record import Record, to_json
-from pytest_modellens.report.summary import CellKey, Distribution, cell_key, is_averaged, summarise
+from pytest_modellens.report.cells import CellKey, cell_key, is_averaged
+from pytest_modellens.report.summary import Distribution, summarise
 from pytest_modellens.stats.percentile import Interval
 
 

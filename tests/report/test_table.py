@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_modellens.report.summary import cell_key, summarise
+from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.summary import summarise
 from pytest_modellens.report.table import Line, short, tables
 
 

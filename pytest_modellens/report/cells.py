@@ -1,0 +1,132 @@
+"""Records of each cell, gathered by column in one pass: the same way for ten requests and for a million."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["KEPT", "CellData", "CellKey", "cell_key", "gather", "is_averaged"]
+
+KEPT = 40
+"""Records of each kind that a cell keeps as they are, to show single requests; the numbers are over all."""
+
+_COLUMNS = ("ttft_ms", "ttfo_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
+_GAPS = ("itl_ms", "inter_chunk_ms")
+
+
+class CellKey(NamedTuple):
+    """What makes records comparable."""
+
+    suite: str
+    case: str
+    params: str
+    """The matrix point as JSON with sorted keys, which is hashable and reads the same everywhere."""
+    provider: str
+    model: str | None
+
+
+def cell_key(record: Mapping[str, Any]) -> CellKey:
+    """Return the cell that a record, or a row of hardware.jsonl, belongs to."""
+    params = msgspec.json.encode(record["params"], order="sorted").decode()
+    return CellKey(record["suite"], record["case"], params, record["provider"], record["model"])
+
+
+def is_averaged(record: Mapping[str, Any]) -> bool:
+    """Return whether the record's timing may enter a statistic."""
+    return bool(record["ok"]) and record.get("invalid") is None and record.get("phase", "measured") == "measured"
+
+
+class CellData:
+    """One cell: counts, a column of numbers for each metric, and some records as they are."""
+
+    def __init__(self, key: CellKey, params: Mapping[str, Any]) -> None:
+        self.key = key
+        self.params = params
+        self.counts: Counter[str] = Counter()
+        """n, ok, expect_failed, averaged, warmup_failed, cached, counted (with a token count)."""
+        self.output_tokens = 0
+        self.errors: Counter[str] = Counter()
+        """Failed measured requests by class."""
+        self.columns = {name: array("d") for name in (*_COLUMNS, *_GAPS)}
+        """Values of the averaged requests that have one; gaps pooled."""
+        self.server: dict[str, array[float]] = {}
+        """The server's own timings of the averaged requests, in ms, by name."""
+        self.facts: dict[str, set[Any]] = {
+            name: set() for name in ("tokens_source", "tokens_per_second_mode", "clock", "clock_note", "invalid")
+        }
+        """The different values of fields that have few; of the averaged requests, but for `invalid`."""
+        self.definitions: set[Any] = set()
+        """Versions of the metric definitions, of all records."""
+        self.averaged: list[Mapping[str, Any]] = []
+        """The first `KEPT` averaged records."""
+        self.failed: list[Mapping[str, Any]] = []
+        """The first `KEPT` records that failed, were invalid or not as expected."""
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take in one record; warm-up and transient ones count only where they failed."""
+        self.definitions.add(record.get("metric_definitions"))
+        if record.get("phase", "measured") != "measured":
+            if not record["ok"]:
+                self.counts["warmup_failed"] += 1
+                _keep(self.failed, record)
+            return
+        self.counts["n"] += 1
+        if not record["ok"]:
+            self.errors[record.get("error_class") or "other"] += 1
+            _keep(self.failed, record)
+            return
+        self.counts["ok"] += 1
+        self.counts["expect_failed"] += bool(record.get("expect_failures"))
+        if record.get("expect_failures") or record.get("invalid") is not None:
+            _keep(self.failed, record)
+        if record.get("invalid") is not None:
+            self.facts["invalid"].add(record["invalid"])
+            return
+        self._average(record)
+
+    def _average(self, record: Mapping[str, Any]) -> None:
+        self.counts["averaged"] += 1
+        self.counts["cached"] += bool(record.get("cached_tokens"))
+        for name in _COLUMNS:
+            value = record.get(name)
+            # An adapter of somebody else's may claim NaN, which would make every statistic NaN.
+            if value is not None and isfinite(value):
+                self.columns[name].append(value)
+        for name in _GAPS:
+            self.columns[name].extend(record.get(name) or ())
+        for name, value in (record.get("server_timings") or {}).items():
+            self.server.setdefault(name, array("d")).append(value)
+        tokens = record.get("completion_tokens")
+        if tokens is not None:
+            self.counts["counted"] += 1
+            self.output_tokens += tokens
+            self.facts["tokens_source"].add(record.get("tokens_source", "unknown"))
+        for name in ("tokens_per_second_mode", "clock", "clock_note"):
+            if record.get(name):
+                self.facts[name].add(record[name])
+        _keep(self.averaged, record)
+
+
+def gather(records: Iterable[Mapping[str, Any]]) -> dict[CellKey, CellData]:
+    """Return every cell that has a measured request or a failed one, in the order of first appearance."""
+    cells: dict[CellKey, CellData] = {}
+    for record in records:
+        if record.get("phase", "measured") == "measured" or not record["ok"]:
+            key = cell_key(record)
+            cell = cells.get(key)
+            if cell is None:
+                cell = cells[key] = CellData(key, record["params"])
+            cell.add(record)
+    return cells
+
+
+def _keep(kept: list[Mapping[str, Any]], record: Mapping[str, Any]) -> None:
+    if len(kept) < KEPT:
+        kept.append(record)
