@@ -134,22 +134,14 @@ class _Sockets:
         return list(map(self._finished, self._client.cancel_all(reason)))
 
     def reply(self, ended: _Finished) -> LoadReply:
-        exchange, finished, pause_ns = ended
+        exchange, _, pause_ns = ended
         turn, request = exchange.tag
-        reply = self._provider.decode(request, exchange)
-        timeline = reply.timeline
-        at = timeline.ended_ns if timeline is not None and timeline.ended_ns is not None else finished
-        sent = exchange.sent_ns
-        scheduled = turn.scheduled_ns if turn.scheduled_ns is not None else sent
-        return LoadReply(
-            reply=reply,
-            request=request,
+        return LoadReply.of_exchange(
+            exchange,
+            self._provider.decode(request, exchange),
+            request,
             index=turn.index,
             phase=turn.phase,
-            scheduled_ns=exchange.submitted_ns if scheduled is None else scheduled,
-            begun_ns=exchange.submitted_ns,
-            sent_ns=sent,
-            ended_ns=at,
             late_ms=max(0, exchange.submitted_ns - turn.eligible_ns) / 1e6,
             pause_ms=pause_ns / 1e6,
             worker=self._worker,

@@ -12,13 +12,15 @@ from pytest_modellens import errors
 from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.load.reply import LoadProgress, LoadReply
 from pytest_modellens.measure.reply import Reply
-from pytest_modellens.measure.timeline import TextEvent, Timeline, TokenUsage, Transport
+from pytest_modellens.measure.timeline import Signature, TextEvent, Timeline, TokenUsage, ToolCall, Transport
 from pytest_modellens.models import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "error_from",
+    "error_to",
     "plan_from",
     "plan_to",
     "progress_from",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 _LENGTH = struct.Struct("!I")
+_ONLY_HERE = {"adapter_result", "exchange"}
+"""Fields of a reply that stay in the process that measured it."""
 
 
 def write_frame(file: IO[bytes], message: Mapping[str, Any]) -> None:
@@ -84,8 +88,8 @@ def reply_to(load_reply: LoadReply) -> dict[str, Any]:
     plain = {field.name: getattr(load_reply, field.name) for field in fields(load_reply) if field.name != "request"}
     reply = load_reply.reply
     plain["reply"] = {
-        **{field.name: getattr(reply, field.name) for field in fields(reply) if field.name != "adapter_result"},
-        "error": _error_to(reply.error),
+        **{field.name: getattr(reply, field.name) for field in fields(reply) if field.name not in _ONLY_HERE},
+        "error": error_to(reply.error),
         "timeline": reply.timeline,
         "transport": reply.transport,
         "server_timings": dict(reply.server_timings),
@@ -96,7 +100,10 @@ def reply_to(load_reply: LoadReply) -> dict[str, Any]:
 def reply_from(message: dict[str, Any], request: RunRequest) -> LoadReply:
     plain = message.pop("reply")
     timeline, transport = plain["timeline"], plain["transport"]
-    plain["error"] = _error_from(plain["error"])
+    plain["error"] = error_from(plain["error"])
+    plain["tool_calls"] = tuple(ToolCall(*call) for call in plain["tool_calls"])
+    if plain["signature"] is not None:
+        plain["signature"] = Signature(*plain["signature"])
     if timeline is not None:
         events = tuple(TextEvent(**event) for event in timeline["events"])
         plain["timeline"] = Timeline(**{**timeline, "events": events, "usage": TokenUsage(**timeline["usage"])})
@@ -105,7 +112,7 @@ def reply_from(message: dict[str, Any], request: RunRequest) -> LoadReply:
     return LoadReply(**message, reply=Reply(**plain), request=request)
 
 
-def _error_to(error: errors.RequestError | None) -> dict[str, Any] | None:
+def error_to(error: errors.RequestError | None) -> dict[str, Any] | None:
     if error is None:
         return None
     ours = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
@@ -113,7 +120,7 @@ def _error_to(error: errors.RequestError | None) -> dict[str, Any] | None:
     return {"class": ours.__name__, "text": str(error), "more": status}
 
 
-def _error_from(message: Mapping[str, Any] | None) -> errors.RequestError | None:
+def error_from(message: Mapping[str, Any] | None) -> errors.RequestError | None:
     if message is None:
         return None
     error: errors.RequestError = getattr(errors, message["class"])(message["text"], **message["more"])

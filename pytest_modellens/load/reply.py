@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pytest_modellens.load.plan import Phase
+    from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.models import RunRequest
 
@@ -37,6 +38,37 @@ class LoadReply:
     """Longest time for which the client did not look at its sockets while this request was under way: without kernel
     stamps, so much may an arrival time be too late."""
     worker: int = 0
+
+    @classmethod
+    def of_exchange(
+        cls,
+        exchange: Exchange,
+        reply: Reply,
+        request: RunRequest,
+        *,
+        index: int,
+        phase: Phase,
+        late_ms: float,
+        pause_ms: float,
+        worker: int,
+    ) -> Self:
+        """Return the place in a load of a request that our client carried."""
+        timeline, begun = reply.timeline, exchange.submitted_ns
+        assert exchange.finished_ns is not None
+        answered = timeline.ended_ns if timeline is not None else None
+        return cls(
+            reply=reply,
+            request=request,
+            index=index,
+            phase=phase,
+            scheduled_ns=begun if exchange.scheduled_ns is None else exchange.scheduled_ns,
+            begun_ns=begun,
+            sent_ns=exchange.sent_ns,
+            ended_ns=exchange.finished_ns if answered is None else answered,
+            late_ms=late_ms,
+            pause_ms=pause_ms,
+            worker=worker,
+        )
 
     @property
     def schedule_delay_ms(self) -> float:

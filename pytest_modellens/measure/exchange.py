@@ -37,7 +37,6 @@ class Exchange:
     """State of one request, written by `Client`, read by whoever decodes it."""
 
     __slots__ = (
-        "_fed",
         "_planned_ns",
         "bytes_received",
         "closed_ns",
@@ -45,6 +44,7 @@ class Exchange:
         "done",
         "ended_offset_ns",
         "error",
+        "fed",
         "finished_ns",
         "lost",
         "on_read",
@@ -105,7 +105,8 @@ class Exchange:
         """(read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes), in order."""
         self.bytes_received = 0
         self.parser = ResponseParser()
-        self._fed = 0
+        self.fed = 0
+        """How many reads the parser has been given."""
         self.error: RequestError | None = None
         """Why the response is not complete; None when it is."""
         self.done = False
@@ -141,9 +142,9 @@ class Exchange:
 
     def catch_up(self) -> None:
         """Feed the parser the reads that it has not seen."""
-        while self._fed < len(self.reads):
-            self._fed += 1
-            self.parser.feed(self._fed - 1, self.reads[self._fed - 1][2])
+        while self.fed < len(self.reads):
+            self.fed += 1
+            self.parser.feed(self.fed - 1, self.reads[self.fed - 1][2])
 
     def overdue(self, now: int) -> RequestError | None:
         """Return the error of a request that has taken too long by `now`; None while it may go on."""

@@ -43,6 +43,8 @@ class Reply:
     """What arrived, cut to 2,000 characters; only with an error."""
     adapter_result: RunResult | None = None
     """The numbers that a provider without our measuring client claims; there is no timeline then."""
+    exchange: Exchange | None = field(default=None, repr=False, compare=False)
+    """What all of this was read from; None when no measuring client of this process carried the request."""
 
 
 def transport_of(exchange: Exchange, arrivals: Arrivals, *, coalesced_reads: int) -> Transport:

@@ -203,6 +203,7 @@ class HTTPProvider(ProviderAdapter):
             answered_model=answer.model if answer else None,
             server_timings=answer.timings if answer else {},
             received=self._received(exchange) if error else None,
+            exchange=exchange,
         )
 
     def to_result(self, request: RunRequest, reply: Reply) -> RunResult:

@@ -34,7 +34,7 @@ from pytest_modellens.load.plan import LoadPlan, Phase
 from pytest_modellens.load.reply import LoadReply
 from pytest_modellens.load.workers import execute_in_workers
 from pytest_modellens.measure.reply import Reply
-from pytest_modellens.measure.timeline import TextEvent, Timeline, TokenUsage, Transport
+from pytest_modellens.measure.timeline import Signature, TextEvent, Timeline, TokenUsage, ToolCall, Transport
 from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from tests.load.test_adapter_threads import Adapter
@@ -273,6 +273,8 @@ def test_replies_survive_the_pipe() -> None:
         transport=transport,
         status=200,
         content="hi",
+        tool_calls=(ToolCall("1", "add", "{}"),),
+        signature=Signature("reasoning", "c2ln"),
         finish_reason="stop",
         server_timings={"prefill_ms": 1.5},
     )

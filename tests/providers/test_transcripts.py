@@ -47,7 +47,7 @@ def test_transcript_in_reads_of_one_byte_means_the_same(chat: Transcript) -> Non
     bytewise = chat.exchange()
     raw = b"".join(chat.reads())
     bytewise.parser = type(exchange.parser)()
-    bytewise._fed = 0
+    bytewise.fed = 0
     bytewise.reads = [(SENT_NS + at, None, raw[at : at + 1]) for at in range(len(raw))]
     bytewise.end(None)
     again = provider.decode(chat.request, bytewise)
