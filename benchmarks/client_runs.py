@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,14 +269,16 @@ def run_loop(work: Work) -> None:
     """Our provider through the closed loop."""
     from dataclasses import replace
 
-    from pytest_modellens.load.closed_loop import closed_loop
+    from pytest_modellens.load.executor import execute
+    from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.providers.openai import OpenAIProvider
 
     provider, request = OpenAIProvider(f"{work.url}/v1"), _request(work)
     work.ready()
     provider.run_prompt(replace(request, max_tokens=1))
     work.go()
-    replies = list(closed_loop(provider, [request] * work.requests, concurrency=work.concurrency))
+    plan = LoadPlan(concurrency=work.concurrency, requests=work.requests)
+    replies = [done.reply for done in execute(provider, plan, repeat(request))]
     work.end()
     _take(work, replies)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_modellens.load.cell import LoadRun
-from pytest_modellens.load.closed_loop import closed_loop
+from pytest_modellens.load.executor import execute
+from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.recording import Origin, record_of
@@ -18,7 +19,6 @@ from pytest_modellens.suite.prompts import requests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.load.reply import LoadReply
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.providers.base import ProviderAdapter
@@ -150,9 +150,12 @@ class CellRun:
         left = self.warmup + self.cell.case.rounds - len(self.records)
         # Replies come in the order of their ends; all requests of a cell are alike but for their prompts.
         source = (next(self._source) for _ in range(left) if self.stopped is None)
+        # How many failures are too many is decided here.
+        plan = LoadPlan(concurrency=concurrency, requests=left, max_error_rate=1)
         stall_timeout_s = self.cell.case.stall_timeout_s
-        for reply in closed_loop(self.provider, source, concurrency=concurrency, stall_timeout_s=stall_timeout_s):
-            self._keep(reply, self.request)
+        with closing(execute(self.provider, plan, source, stall_timeout_s=stall_timeout_s)) as replies:
+            for done in replies:
+                self._keep(done.reply, done.request)
 
     def _run_load(self, load: LoadRun) -> None:
         replies = load.replies(

@@ -6,7 +6,6 @@ import queue
 import threading
 from bisect import bisect_left
 from collections import deque
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -108,7 +107,7 @@ class _Sockets:
         if len(self._prepared) >= _PREPARED:
             return False
         for request in self._requests:
-            wire = replace(self._provider.encode(request), stall_timeout_s=self._stall_timeout_s)
+            wire = self._provider.prepare(request, stall_timeout_s=self._stall_timeout_s)
             self._prepared.append((request, wire))
             return True
         return False
@@ -117,7 +116,7 @@ class _Sockets:
         if not self._prepared and not self.prepare():
             return False
         request, wire = self._prepared.popleft()
-        self._client.submit(wire, scheduled_ns=turn.scheduled_ns, tag=_Tag(turn, request))
+        self._provider.submit(self._client, request, wire, scheduled_ns=turn.scheduled_ns, tag=turn)
         if self._last_poll_ns is None:
             self._last_poll_ns = now_ns()
         return True
@@ -135,11 +134,11 @@ class _Sockets:
 
     def reply(self, ended: _Finished) -> LoadReply:
         exchange, _, pause_ns = ended
-        turn, request = exchange.tag
+        turn: Turn = exchange.tag.tag
         return LoadReply.of_exchange(
             exchange,
-            self._provider.decode(request, exchange),
-            request,
+            self._provider.settle(exchange),
+            exchange.tag.request,
             index=turn.index,
             phase=turn.phase,
             late_ms=max(0, exchange.submitted_ns - turn.eligible_ns) / 1e6,
@@ -153,6 +152,7 @@ class _Sockets:
     def _finished(self, exchange: Exchange) -> tuple[int, _Finished]:
         finished = exchange.finished_ns
         assert finished is not None
+        exchange.glance = self._client.glance
         # The first pause since then is the longest of them.
         at = bisect_left(self._pauses, (exchange.submitted_ns, 0))
         pause_ns = self._pauses[at][1] if at < len(self._pauses) else 0

@@ -18,7 +18,7 @@ from pytest_modellens.measure.clock import now_ns
 from pytest_modellens.providers.http import HTTPProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from pytest_modellens.load.carriers import Carrier
     from pytest_modellens.load.interrupt import Interrupt
@@ -39,6 +39,7 @@ MAX_THREADS = 64
 """Calls at once of an adapter without our client, in an open loop that sets no bound."""
 ERRORS_OVER = 20
 """Requests that the error rate is taken over."""
+_NEVER = 2**31 - 1
 _LOOK_NS = 50_000_000
 """Longest time without a look at Ctrl-C."""
 _EARLY_NS = 1_200_000
@@ -56,7 +57,7 @@ def execute(
     share: Share | None = None,
     begin_ns: int | None = None,
     on_begin: Callable[[Turn, int], None] | None = None,
-) -> Iterator[LoadReply]:
+) -> Generator[LoadReply]:
     """Put the load of `plan` on `provider` and yield each request as it is decoded, warm-up too.
 
     Requests begin at their instants, over one client for our own providers and over threads for other adapters. A
@@ -87,7 +88,7 @@ def execute(
     # In a closed loop one answer of each stream may wait, so that the next requests begin first.
     patience = MAX_BACKLOG if part.concurrency is None else min(MAX_BACKLOG, part.concurrency + 1)
     load = _Load(carrier, pace, plan.max_error_rate, begin_ns, patience, on_progress=on_progress, on_begin=on_begin)
-    with deferred_interrupt() as interrupt, _old_objects_left_alone():
+    with deferred_interrupt() as interrupt, _short_collections():
         try:
             yield from load.run(interrupt)
         except KeyboardInterrupt:
@@ -98,12 +99,18 @@ def execute(
 
 
 @contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
-    """Keep the garbage collector to objects made from now on: a look at all others takes tens of milliseconds."""
+def _short_collections() -> Iterator[None]:
+    """Keep the garbage collector to what was made lately: a look at all objects takes longer than a token.
+
+    Records have no cycles, so nothing of a load waits for the passes that are left out.
+    """
+    thresholds = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(*thresholds[:2], _NEVER)
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 
@@ -178,7 +185,8 @@ class _Load:
 
     def _poll(self) -> bool:
         """Look for ended requests, waiting where there is nothing else to do; return whether there were any."""
-        prepared = self._ns_left() > _EARLY_NS and self._carrier.prepare()
+        # Only what has an instant of its own is prepared for it; else a load could not be ended between two requests.
+        prepared = self._pace.next_ns is not None and self._ns_left() > _EARLY_NS and self._carrier.prepare()
         if prepared or (self._backlog and self._has_time()):
             wait_s = 0.0
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_modellens.errors import (
@@ -34,6 +35,10 @@ __all__ = ["Client"]
 
 _TICK_S = 0.05
 """How often deadlines are looked at while responses are awaited."""
+_NAP_S = 0.000_25
+"""How long arrivals may gather in the kernel: far less than the gap between two tokens of a stream in a crowd."""
+_CROWD = 16
+"""Streams in flight from which on, and the part of them that has to arrive at once, to go without a nap."""
 
 
 class Client:
@@ -52,7 +57,8 @@ class Client:
         self._next_tick_ns = 0
         # The kernel begins to stamp some time after the first socket asks for it, so one asks before any request.
         self._stamp_keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        enable_kernel_stamps(self._stamp_keeper)
+        self._is_stamped = enable_kernel_stamps(self._stamp_keeper)
+        self._arrived = 0
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +68,8 @@ class Client:
 
     @property
     def in_flight(self) -> int:
-        """How many requests are under way."""
-        return len(self._in_flight)
+        """How many requests are under way, or have ended and are for the next `poll` to return."""
+        return len(self._in_flight) + len(self._finished)
 
     def exchange(self, request: WireRequest, *, on_read: Callable[[Exchange], None] | None = None) -> Exchange:
         """Send one request, while no other is under way, and wait for its end, good or bad: see `Exchange.error`."""
@@ -121,6 +127,11 @@ class Client:
         finished, self._finished = self._finished, []
         return finished
 
+    def glance(self) -> None:
+        """Read what has arrived, and wait for nothing; what ends meanwhile is for the next `poll`."""
+        if self._in_flight:
+            self._turn(now_ns())
+
     def cancel_all(self, reason: str) -> list[Exchange]:
         """Give up every request under way and return them, each with a CancelledError and what it had received."""
         for exchange in tuple(self._in_flight):
@@ -140,7 +151,12 @@ class Client:
 
     def _turn(self, until: int | None) -> None:
         wait = _TICK_S if until is None else min(_TICK_S, max(0.0, (until - now_ns()) / 1e9))
-        for key, _ in self._selector.select(wait):
+        if self._is_stamped and wait > 2 * _NAP_S and self._arrived * _CROWD < len(self._in_flight) > _CROWD:
+            # Waking up for each token of a crowd costs more than reading it. The kernel notes when it came.
+            time.sleep(_NAP_S)
+        ready = self._selector.select(wait)
+        self._arrived = len(ready)
+        for key, _ in ready:
             exchange: Exchange = key.data
             if not exchange.done:
                 self._advance(exchange)
@@ -169,7 +185,7 @@ class Client:
             if connection.is_fresh():
                 exchange.connection = connection
                 exchange.reused = True
-                self._register(exchange, WRITE)
+                self._register(exchange, READ)
                 self._ready(exchange)
                 return
             connection.close()
@@ -217,11 +233,10 @@ class Client:
             # may just have been closed. Reading tells which; without an answer the loss stands.
             exchange.lost = lost
             exchange.outgoing = b""
-        if exchange.outgoing:
-            self._modify(exchange, WRITE)
-        else:
-            exchange.receiving = True
-            self._modify(exchange, READ)
+        exchange.receiving = not exchange.outgoing
+        events = READ if exchange.receiving else WRITE
+        if events != exchange.awaited:
+            self._modify(exchange, events)
 
     def _receive(self, exchange: Exchange) -> None:
         connection = exchange.connection
@@ -250,7 +265,7 @@ class Client:
             raise ProtocolError(
                 f"response larger than {exchange.request.max_response_bytes / 2**20:.0f} MiB; the rest was not read"
             )
-        if exchange.is_complete(read[2]):
+        if exchange.is_complete():
             self._finish(exchange)
 
     def _closed_by_server(self, exchange: Exchange) -> None:
@@ -258,7 +273,6 @@ class Client:
             return
         if exchange.lost is not None and not exchange.reads:
             raise exchange.lost
-        exchange.catch_up()
         exchange.parser.end_of_connection()
         if exchange.parser.complete:
             self._finish(exchange)
@@ -324,6 +338,7 @@ class Client:
     def _register(self, exchange: Exchange, events: int) -> None:
         assert exchange.connection is not None
         assert exchange.connection.sock is not None
+        exchange.awaited = events
         try:
             self._selector.register(exchange.connection.sock, events, exchange)
         except ValueError as exc:  # select() on Windows has room for 512 sockets
@@ -332,6 +347,7 @@ class Client:
     def _modify(self, exchange: Exchange, events: int) -> None:
         assert exchange.connection is not None
         assert exchange.connection.sock is not None
+        exchange.awaited = events
         self._selector.modify(exchange.connection.sock, events, exchange)
 
     def _unregister(self, sock: socket.socket) -> None:

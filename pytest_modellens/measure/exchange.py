@@ -11,13 +11,15 @@ from pytest_modellens.measure.clock import STEP_NS, now_ns, realtime_offset_ns
 from pytest_modellens.measure.http1 import ResponseParser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_modellens.measure.connection import Connection
     from pytest_modellens.measure.route import Route
     from pytest_modellens.measure.wire import WireRequest
 
 __all__ = ["Arrivals", "Exchange"]
+
+_PIECES_PER_GLANCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Exchange:
 
     __slots__ = (
         "_planned_ns",
+        "awaited",
         "bytes_received",
         "closed_ns",
         "connection",
@@ -46,6 +49,7 @@ class Exchange:
         "error",
         "fed",
         "finished_ns",
+        "glance",
         "lost",
         "on_read",
         "opened_ns",
@@ -101,12 +105,16 @@ class Exchange:
         self.lost: RequestError | None = None
         """Why the request could not be sent to its end; None when it could."""
         self.receiving = False
+        self.awaited = 0
+        """What the selector was last told to wait for."""
         self.reads: list[tuple[int, int | None, bytes]] = []
         """(read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes), in order."""
         self.bytes_received = 0
         self.parser = ResponseParser()
         self.fed = 0
         """How many reads the parser has been given."""
+        self.glance: Callable[[], None] | None = None
+        """Looks at the sockets of other requests; None when they can wait until this one is decoded."""
         self.error: RequestError | None = None
         """Why the response is not complete; None when it is."""
         self.done = False
@@ -123,28 +131,29 @@ class Exchange:
         self.receiving = self.reused = False
         self.opened_ns = self.sent_ns = None
 
-    def is_complete(self, data: bytes) -> bool:
-        """Return whether the read `data`, just appended, completed the response; looks at as little as possible."""
-        parser = self.parser
-        if parser.status is None:
-            self.catch_up()
-            return parser.complete
-        if parser.chunked:
-            # The end is a line "0", trailers, and an empty line, so only a read that ends in line ends can be the last;
-            # a very short one may bring just the rest of them.
-            if len(data) > 4 and not data.endswith(b"\r\n\r\n"):
-                return False
-            self.catch_up()
-            return parser.complete
-        if parser.content_length is not None:
-            return self.bytes_received >= parser.head_bytes + parser.content_length
-        return False
+    def is_complete(self) -> bool:
+        """Return whether the reads so far make a whole response."""
+        # Read by read: done for a whole response at its end, it would keep every other stream waiting.
+        self.catch_up()
+        return self.parser.complete
 
     def catch_up(self) -> None:
         """Feed the parser the reads that it has not seen."""
-        while self.fed < len(self.reads):
+        reads, feed = self.reads, self.parser.feed
+        while (read := self.fed) < len(reads):
             self.fed += 1
-            self.parser.feed(self.fed - 1, self.reads[self.fed - 1][2])
+            feed(read, reads[read][2])
+
+    def body(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the pieces of the body, (number of the read, bytes), with a glance at other requests now and then.
+
+        Decoding a long answer takes longer than the gap between two tokens: what waits in the kernel for so long shares
+        its time stamp with the next.
+        """
+        for number, piece in enumerate(self.parser.pieces, 1):
+            yield piece
+            if self.glance is not None and not number % _PIECES_PER_GLANCE:
+                self.glance()
 
     def overdue(self, now: int) -> RequestError | None:
         """Return the error of a request that has taken too long by `now`; None while it may go on."""

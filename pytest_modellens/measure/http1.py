@@ -6,6 +6,7 @@ read that brought it, so that arrival times can be looked up after the fact.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import ProtocolError
@@ -174,8 +175,13 @@ class ResponseParser:
                     return
                 continue
             length = _chunk_size(line)
+            after = pos + length
             if length == 0:
                 self._trailer = True
+            elif data[after : after + 2] == b"\r\n":
+                # What servers nearly always send: whole chunks.
+                self.pieces.append((read, data[pos:after]))
+                pos = after + 2
             else:
                 self._chunk_left = length + 2
 
@@ -196,6 +202,7 @@ class ResponseParser:
         return pos
 
 
+@lru_cache(maxsize=1024)
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip()
     if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):

@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pytest_modellens.errors import ProtocolError, RequestError, StatusError, StreamedError, WrongModelError
@@ -37,13 +37,23 @@ if TYPE_CHECKING:
     from pytest_modellens.providers.base import Message
     from pytest_modellens.providers.openai_wire import ChatAnswer
 
-__all__ = ["RECEIVED_CHARACTERS", "HTTPProvider"]
+__all__ = ["RECEIVED_CHARACTERS", "Asked", "HTTPProvider"]
 
 log = logging.getLogger(__name__)
 
 RECEIVED_CHARACTERS = 2000
 _SECRET_LENGTH = 6
 """Shorter values are nobody's secret ("none", "EMPTY", "1"), and words in many messages."""
+
+
+class Asked(NamedTuple):
+    """What a provider ties to an exchange that it has submitted."""
+
+    request: RunRequest
+    request_id: str
+    """As events name it."""
+    tag: Any
+    """The caller's own."""
 
 
 class HTTPProvider(ProviderAdapter):
@@ -151,22 +161,42 @@ class HTTPProvider(ProviderAdapter):
     def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
         """Send one request, wait for its end, and return what it brought; failures are in `Reply.error`."""
         with self.lend_client() as client:
-            exchange = client.wait(self.submit(client, request, stall_timeout_s=stall_timeout_s))
+            wire = self.prepare(request, stall_timeout_s=stall_timeout_s)
+            exchange = client.wait(self.submit(client, request, wire))
         return self.settle(exchange)
 
-    def submit(self, client: Client, request: RunRequest, *, stall_timeout_s: float | None = None) -> Exchange:
-        """Begin one request on `client` and return at once; `settle` takes it when it has ended."""
+    def prepare(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> WireRequest:
+        """Return what `submit` sends for `request`, so that at its instant nothing has to be encoded."""
+        return replace(self.encode(request), stall_timeout_s=stall_timeout_s)
+
+    def submit(
+        self,
+        client: Client,
+        request: RunRequest,
+        wire: WireRequest,
+        *,
+        scheduled_ns: int | None = None,
+        tag: Any = None,
+    ) -> Exchange:
+        """Begin one request on `client` and return at once; `settle` takes it when it has ended.
+
+        Args:
+            client: who carries it.
+            request: what is asked.
+            wire: the same, prepared.
+            scheduled_ns: when the plan wanted it sent, on `now_ns`'s scale; None: when it is sent.
+            tag: the caller's own, found again as `exchange.tag.tag`.
+        """
         request_id = f"{self.event_source}-{next(self._numbers)}"
         on_read = self._live(request_id) if self.event_bus.has_subscribers else None
-        wire = replace(self.encode(request), stall_timeout_s=stall_timeout_s)
-        return client.submit(wire, tag=(request, request_id), on_read=on_read)
+        return client.submit(wire, scheduled_ns=scheduled_ns, tag=Asked(request, request_id, tag), on_read=on_read)
 
     def settle(self, exchange: Exchange) -> Reply:
         """Return what a submitted exchange has brought, and tell the event bus."""
-        request, request_id = exchange.tag
-        reply = self.decode(request, exchange)
+        asked: Asked = exchange.tag
+        reply = self.decode(asked.request, exchange)
         if self.event_bus.has_subscribers:
-            self._announce(request_id, request, reply)
+            self._announce(asked.request_id, asked.request, reply)
         return reply
 
     def decode(self, request: RunRequest, exchange: Exchange) -> Reply:

@@ -111,7 +111,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         """Return what the body of a success means: a stream of events, or one JSON document."""
         parser = exchange.parser
         if _is_stream(parser):
-            return decode_stream(parser.pieces)
+            return decode_stream(exchange.body())
         return decode_whole(b"".join(data for _, data in parser.pieces))
 
     def live_decoder(self) -> Callable[[Exchange], list[tuple[int, TextPart]]]:

@@ -16,7 +16,7 @@ from pytest_modellens.measure.timeline import TextPart, TokenUsage
 from pytest_modellens.providers.tool_calls import ToolCallDelta, ToolCalls, signature_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pytest_modellens.measure.sse import ServerSentEvent
     from pytest_modellens.measure.timeline import Kind, Signature
@@ -292,7 +292,7 @@ def _excerpt(data: bytes) -> str:
     return f"{text!r}{'…' if len(data) > 200 else ''}"
 
 
-def decode_stream(pieces: list[tuple[int, bytes]]) -> ChatAnswer:
+def decode_stream(pieces: Iterable[tuple[int, bytes]]) -> ChatAnswer:
     """Return the answer that a complete stream of events holds; `error` says what is wrong with it."""
     answer = ChatAnswer()
     read = 0

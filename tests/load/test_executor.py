@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_modellens.events import CompletionEvent
 from pytest_modellens.load import executor
 from pytest_modellens.load.executor import execute
 from pytest_modellens.load.plan import LoadPlan
+from pytest_modellens.measure.client import Client
 from pytest_modellens.models import RunRequest
 
 if TYPE_CHECKING:
@@ -196,8 +198,8 @@ def test_backlog_is_bounded(tiny: LlamaCppProvider, monkeypatch: pytest.MonkeyPa
         begun += 1
 
     one = RunRequest("hello", "tiny", max_tokens=1, stream=True)
-    in_between = [begun for _ in execute(tiny, LoadPlan(rate=100, requests=40), repeat(one), on_begin=on_begin)]
-    assert in_between[0] < 30
+    in_between = [begun for _ in execute(tiny, LoadPlan(rate=100, requests=200), repeat(one), on_begin=on_begin)]
+    assert in_between[0] < 150
 
 
 def test_backlog_is_bounded_where_something_ends_all_the_time(
@@ -219,18 +221,44 @@ def test_backlog_is_bounded_where_something_ends_all_the_time(
     assert max(ahead) <= 3 + 4 + 4
 
 
-def test_old_objects_are_left_alone_only_meanwhile(server: Server) -> None:
+def test_garbage_collector_looks_at_no_old_objects_meanwhile(server: Server) -> None:
+    thresholds = gc.get_threshold()
     load = execute(server.provider, LoadPlan(concurrency=1, requests=2), repeat(REQUEST))
     next(load)
     assert gc.get_freeze_count() > 0
+    assert gc.get_threshold()[2] > 10**9
     list(load)
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == thresholds
+
+
+def test_load_emits_events(server: Server) -> None:
+    provider = server.provider
+    ends: list[CompletionEvent] = []
+    provider.event_bus.subscribe(CompletionEvent, ends.append)
+    replies = list(execute(provider, LoadPlan(concurrency=2, requests=4), repeat(REQUEST)))
+    assert all(reply.reply.transport is not None and reply.reply.transport.live_decoding for reply in replies)
+    assert len({event.request_id for event in ends}) == 4
+    assert all(event.success for event in ends)
+
+
+def test_other_requests_are_looked_at_while_a_long_answer_is_decoded(
+    tiny: LlamaCppProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all that arrives meanwhile shares one time stamp."""
+    glances: list[int] = []
+    monkeypatch.setattr(Client, "glance", lambda client: glances.append(client.in_flight))
+    request = RunRequest("hello", "tiny", max_tokens=200, stream=True)
+    replies = list(execute(tiny, LoadPlan(concurrency=2, requests=4), repeat(request)))
+    events = [len(reply.reply.timeline.events) for reply in replies if reply.reply.timeline]
+    assert len(glances) >= sum(number // 64 for number in events) > 0
+    assert max(glances) > 0
 
 
 def test_abandoned_load_closes_its_connections(server: Server) -> None:
     load = execute(server.provider, LoadPlan(concurrency=2, requests=50), repeat(REQUEST))
     next(load)
-    load.close()  # type: ignore[attr-defined]
+    load.close()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

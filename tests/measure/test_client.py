@@ -234,3 +234,14 @@ def test_interrupt_while_waiting_closes_the_exchange() -> None:
             client.exchange(get(server.url), on_read=interrupt)
         assert client.in_flight == 0
     assert isinstance(exchanges[0].error, CancelledError)
+
+
+def test_what_ends_during_a_glance_is_for_the_next_poll() -> None:
+    with FaultServer([Read(), response(b"{}")]) as server, Client() as client:
+        exchange = client.submit(WireRequest(server.url))
+        while not exchange.done:
+            client.glance()
+        assert client.in_flight == 1
+        assert client.poll() == [exchange]
+        assert client.in_flight == 0
+        client.glance()

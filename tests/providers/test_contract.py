@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,7 +15,8 @@ import pytest_modellens
 from pytest_modellens import EventBus, OpenAICompatibleProvider, create_provider
 from pytest_modellens.errors import ConnectError, ProtocolError, RequestError, StatusError, TimedOutError
 from pytest_modellens.events import CompletionEvent, ErrorEvent, Event, TokenGeneratedEvent
-from pytest_modellens.load.closed_loop import closed_loop
+from pytest_modellens.load.executor import execute
+from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.providers import base
 from pytest_modellens.providers.base import (
     APICallMetrics,
@@ -156,7 +158,8 @@ def test_foreign_adapter_that_returns_nothing_has_failed() -> None:
 
 def test_foreign_adapter_runs_in_a_closed_loop() -> None:
     asked = [RunRequest(f"prompt {number}", "m") for number in range(10)]
-    replies = list(closed_loop(Foreign(), asked, concurrency=3))
+    plan = LoadPlan(concurrency=3, requests=len(asked))
+    replies = [done.reply for done in execute(Foreign(), plan, iter(asked))]
     assert sorted(reply.content for reply in replies) == sorted(request.prompt.upper() for request in asked)
 
 
@@ -259,7 +262,7 @@ def test_events_follow_a_closed_loop() -> None:
     bus, heard = listening()
     with FaultServer([Read(), *stream(ONE, STOP), Read(), *stream(ONE, STOP)]) as server:
         provider = OpenAIProvider(f"{server.url}/v1", event_bus=bus)
-        assert len(list(closed_loop(provider, [ASK] * 4, concurrency=2))) == 4
+        assert len(list(execute(provider, LoadPlan(concurrency=2, requests=4), repeat(ASK)))) == 4
     ends = [event.request_id for event in heard if isinstance(event, CompletionEvent)]
     assert sorted(ends) == ["openai-1", "openai-2", "openai-3", "openai-4"]
     assert sum(isinstance(event, TokenGeneratedEvent) for event in heard) == 4

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from pytest_modellens.errors import WeightsError, WrongModelError
-from pytest_modellens.load.closed_loop import closed_loop
+from pytest_modellens.load.executor import execute
+from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.providers.base import RunRequest
 from pytest_modellens.providers.local import LocalProvider
 from pytest_modellens.providers.measuring import measure
@@ -134,7 +136,8 @@ def test_unknown_model_is_detected(provider: LocalProvider) -> None:
 
 
 def test_several_at_once_are_answered(provider: LocalProvider) -> None:
-    replies = list(closed_loop(provider, [ask(stream=True)] * 6, concurrency=3))
+    load = execute(provider, LoadPlan(concurrency=3, requests=6), repeat(ask(stream=True)))
+    replies = [done.reply for done in load]
     assert [reply.error for reply in replies] == [None] * 6
     assert {reply.timeline.usage.completion for reply in replies if reply.timeline} == {8}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_modellens.load.closed_loop import closed_loop
+from pytest_modellens.load.executor import execute
+from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.providers.base import RunRequest, RunResult
 from pytest_modellens.providers.openai import OpenAIProvider
 from tests.fault_server import FaultServer, Read, Wait, response
@@ -18,11 +20,20 @@ from tests.providers.test_contract import Foreign
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_modellens.measure.reply import Reply
+    from pytest_modellens.providers.base import ProviderAdapter
 
 ASK = RunRequest("hi", "tiny")
+
+
+def loop(provider: ProviderAdapter, requests: Iterable[RunRequest], *, concurrency: int) -> Iterator[Reply]:
+    """Yield a reply for each request, with so many of them under way."""
+    plan = LoadPlan(concurrency=concurrency, requests=1000, max_error_rate=1)
+    with closing(execute(provider, plan, iter(requests))) as replies:
+        for done in replies:
+            yield done.reply
 
 
 class Gauge:
@@ -52,7 +63,7 @@ def asked(counter: list[int], number: int) -> Iterator[RunRequest]:
 def test_as_many_as_asked_are_under_way() -> None:
     gauge = Gauge()
     with FaultServer([gauge.serve]) as server:
-        replies = list(closed_loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 30, concurrency=4))
+        replies = list(loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 30, concurrency=4))
     assert [reply.content for reply in replies] == ["hello"] * 30
     assert gauge.most == 4
     assert server.connections == 4
@@ -61,14 +72,14 @@ def test_as_many_as_asked_are_under_way() -> None:
 def test_more_places_than_requests_are_fine() -> None:
     gauge = Gauge()
     with FaultServer([gauge.serve]) as server:
-        assert len(list(closed_loop(OpenAIProvider(f"{server.url}/v1"), [ASK], concurrency=64))) == 1
-        assert list(closed_loop(OpenAIProvider(f"{server.url}/v1"), [], concurrency=3)) == []
+        assert len(list(loop(OpenAIProvider(f"{server.url}/v1"), [ASK], concurrency=64))) == 1
+        assert list(loop(OpenAIProvider(f"{server.url}/v1"), [], concurrency=3)) == []
 
 
 def test_requests_are_taken_when_their_turn_comes() -> None:
     taken: list[int] = []
     with FaultServer([Gauge().serve]) as server:
-        replies = closed_loop(OpenAIProvider(f"{server.url}/v1"), asked(taken, 50), concurrency=2)
+        replies = loop(OpenAIProvider(f"{server.url}/v1"), asked(taken, 50), concurrency=2)
         next(replies)
         assert len(taken) <= 4
         replies.close()  # type: ignore[attr-defined]
@@ -76,7 +87,7 @@ def test_requests_are_taken_when_their_turn_comes() -> None:
 
 def test_foreign_adapter_takes_requests_when_their_turn_comes() -> None:
     taken: list[int] = []
-    replies = closed_loop(Foreign(), asked(taken, 50), concurrency=2)
+    replies = loop(Foreign(), asked(taken, 50), concurrency=2)
     next(replies)
     assert len(taken) <= 4
     assert len(list(replies)) == 49
@@ -91,7 +102,7 @@ def interrupt_soon() -> threading.Timer:
 def test_interrupt_yields_what_is_under_way_as_cancelled() -> None:
     kept: list[Reply] = []
     with FaultServer([Read(), response(WHOLE), Read(), Wait()]) as server:
-        replies = closed_loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 10, concurrency=2)
+        replies = loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 10, concurrency=2)
         timer = interrupt_soon()
         with pytest.raises(KeyboardInterrupt):
             kept.extend(replies)
@@ -111,7 +122,7 @@ def test_interrupt_of_foreign_adapters_yields_what_is_under_way_as_cancelled() -
             return super().run_prompt(request)
 
     kept: list[Reply] = []
-    replies = closed_loop(Slow(), [ASK, *[RunRequest("slow", "m")] * 9], concurrency=2)
+    replies = loop(Slow(), [ASK, *[RunRequest("slow", "m")] * 9], concurrency=2)
     timer = interrupt_soon()
     with pytest.raises(KeyboardInterrupt):
         kept.extend(replies)
@@ -123,6 +134,6 @@ def test_interrupt_of_foreign_adapters_yields_what_is_under_way_as_cancelled() -
 
 def test_leaving_the_loop_early_closes_its_connections() -> None:
     with FaultServer([Gauge().serve]) as server:
-        replies = closed_loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 10, concurrency=3)
+        replies = loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 10, concurrency=3)
         assert next(replies).content == "hello"
         del replies
