@@ -28,6 +28,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     params: dict[str, Any]
     """The point of the matrix; empty without a matrix."""
     provider: str
+    """What the run calls the server: its provider, or the name that it was given."""
+    provider_kind: str | None = None
+    """The provider behind that name; None in records of older versions."""
     model: str | None
     """The model asked for; None when none could be determined."""
     round: int
@@ -39,6 +42,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Wall time of the sending, UTC, ISO 8601. For people: never subtract it."""
     worker: str | None = None
     """The xdist worker; None without xdist."""
+    cold_start_s: float | None = None
+    """From starting the server to its first token; None when this run did not start it."""
     rounds: int = 1
     """How many measured requests the cell was to send."""
     concurrency: int = 1

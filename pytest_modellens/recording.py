@@ -26,6 +26,8 @@ class Origin:
     suite: str
     case: str
     provider: str
+    provider_kind: str | None = field(default=None, kw_only=True)
+    cold_start_s: float | None = field(default=None, kw_only=True)
     model: str | None
     case_hash: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +54,8 @@ def record_of(
         case_hash=origin.case_hash,
         params=dict(origin.params),
         provider=origin.provider,
+        provider_kind=origin.provider_kind,
+        cold_start_s=origin.cold_start_s,
         model=origin.model,
         worker=origin.worker,
         rounds=origin.rounds,

@@ -14,7 +14,7 @@ from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.progress import Progress
-from pytest_modellens.plugin.serving import GUESSED_MODEL, describe, local_port, model_of, with_base_url
+from pytest_modellens.plugin.serving import GUESSED_MODEL, describe, local_port, model_of, spec_of, with_base_url
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.measuring import measure
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.load.cell import LoadRun
     from pytest_modellens.models import RunRequest, RunResult
+    from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Cell
 
@@ -89,7 +90,7 @@ class Lens:
             benchmark: pytest-benchmark's fixture, which then times the rounds too; None leaves it out.
         """
         settings = self._settings
-        cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=settings.timeout)
+        cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=self._spec.timeout)
         try:
             with self._provider_for(cell) as provider:
                 run = self._measure(provider, cell, benchmark)
@@ -105,6 +106,10 @@ class Lens:
         return run.records
 
     @property
+    def _spec(self) -> ProviderSpec:
+        return spec_of(self.provider, self._config)
+
+    @property
     def _evidence(self) -> Evidence:
         evidence: Evidence = self._request.node.stash[EVIDENCE]
         return evidence
@@ -115,7 +120,7 @@ class Lens:
                 provider,
                 cell,
                 suite=self._suite(),
-                model=self.model if provider is self.provider else model_of(provider, self._settings),
+                model=self.model if provider is self.provider else model_of(provider, self._spec),
                 label=self._label(),
                 worker=self._worker(),
                 client_processes=self._settings.workers or 1,
@@ -170,12 +175,15 @@ class Lens:
 
     def _publish(self, run: CellRun, benchmark: Any) -> None:
         """Give JUnit and pytest-benchmark the medians."""
+        named = {"modellens_provider": self._label(), "modellens_provider_kind": run.provider.name}
+        # Not through `record_property`, which warns under JUnit's default family.
+        properties = self._request.node.user_properties
+        properties += named.items()
         good = [record for record in run.measured if record.ok and record.invalid is None]
         for metric in SCALARS:
             value = statistic(good, metric, "median")
             if value is not None:
-                # Not through `record_property`, which warns under JUnit's default family.
-                self._request.node.user_properties.append((f"modellens_{metric}", round(value, 3)))
+                properties.append((f"modellens_{metric}", round(value, 3)))
                 if benchmark is not None:
                     benchmark.extra_info[metric] = value
 
@@ -185,7 +193,7 @@ class Lens:
         if cell.case.base_url is None:
             yield self.provider
             return
-        own = with_base_url(self.provider, cell.case.base_url, self._settings)
+        own = with_base_url(self.provider, cell.case.base_url, self._config)
         try:
             yield own
         finally:
@@ -196,6 +204,8 @@ class Lens:
             suite=self._suite(),
             case=self._request.node.originalname,
             provider=self._label(),
+            provider_kind=self.provider.name,
+            cold_start_s=self.provider.cold_start_s,
             model=request.model,
             worker=self._worker(),
         )
@@ -213,11 +223,7 @@ class Lens:
         return str(self._request.node.nodeid).partition("::")[0]
 
     def _label(self) -> str:
-        callspec = getattr(self._request.node, "callspec", None)
-        spec: Any = callspec.params.get("provider") if callspec else None
-        provider = self.provider
-        # A fixture of the project's own may have put another provider in the place of the command line's.
-        return str(spec.label) if getattr(spec, "name", None) == provider.name else provider.name
+        return self._spec.label
 
     def _worker(self) -> str | None:
         worker: dict[str, Any] = getattr(self._config, "workerinput", {})

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_modellens.errors import ModelLensError, StorageError
-from pytest_modellens.plugin.stash import RUN_FOLDER
+from pytest_modellens.plugin.options import AUTO
+from pytest_modellens.plugin.stash import FOUND, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,11 +54,16 @@ class Recorder:
             self._folder.write_run(self._meta)
         except StorageError as exc:
             raise pytest.UsageError(str(exc)) from None
+        if any(spec.name == AUTO for spec in self._settings.providers):
+            from pytest_modellens.plugin.auto import look_for_servers
+
+            self._config.stash[FOUND] = look_for_servers(self._settings)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker where the run is written."""
         node.workerinput["modellens_run_folder"] = self._config.stash[RUN_FOLDER]
+        node.workerinput["modellens_found"] = self._config.stash.get(FOUND, {})
 
     # Before everybody else, so that what cannot be written fails its test in the terminal, JUnit and --lf alike.
     @pytest.hookimpl(tryfirst=True)

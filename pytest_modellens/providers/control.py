@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from queue import Empty, SimpleQueue
 from threading import Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_modellens.providers.probe import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from requests import PreparedRequest, Response
 
@@ -20,12 +21,13 @@ PROBE_TIMEOUT_S = (2.0, 2.5)
 """Connect and read time-outs. requests applies them to every address of a name, and to every read."""
 DEADLINE_S = 4.5
 """For the whole request, however many addresses and reads it takes."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MAX_BYTES = 16 * 1024 * 1024
 
 T = TypeVar("T")
 
 
-def get_json(url: str, *, api_key: str | None, use_proxies: bool) -> Any:
+def get_json(url: str, *, api_key: str | None, use_proxies: bool, headers: Mapping[str, str] = NO_HEADERS) -> Any:
     """Return the JSON at `url`.
 
     Raises:
@@ -37,7 +39,7 @@ def get_json(url: str, *, api_key: str | None, use_proxies: bool) -> Any:
         response.raise_for_status()
         return _json(response)
 
-    return _get(url, read, api_key=api_key, use_proxies=use_proxies)
+    return _get(url, read, api_key=api_key, use_proxies=use_proxies, headers=headers)
 
 
 def get_page(url: str, *, use_proxies: bool = True) -> Page:
@@ -56,13 +58,15 @@ def get_page(url: str, *, use_proxies: bool = True) -> Page:
     return _get(url, read, api_key=None, use_proxies=use_proxies)
 
 
-def has_success_status(url: str, *, api_key: str | None, use_proxies: bool) -> bool:
+def has_success_status(
+    url: str, *, api_key: str | None, use_proxies: bool, headers: Mapping[str, str] = NO_HEADERS
+) -> bool:
     """Return whether a GET of `url` has a success status; its body is not read.
 
     Raises:
         requests.RequestException: no connection, or a time-out.
     """
-    return _get(url, lambda response: bool(response.ok), api_key=api_key, use_proxies=use_proxies)
+    return _get(url, lambda response: bool(response.ok), api_key=api_key, use_proxies=use_proxies, headers=headers)
 
 
 def _json(response: Response) -> Any:
@@ -74,7 +78,14 @@ def _json(response: Response) -> Any:
     return json.loads(bytes(body))
 
 
-def _get(url: str, read: Callable[[Response], T], *, api_key: str | None, use_proxies: bool) -> T:
+def _get(
+    url: str,
+    read: Callable[[Response], T],
+    *,
+    api_key: str | None,
+    use_proxies: bool,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> T:
     import requests
 
     def sign(prepared: PreparedRequest) -> PreparedRequest:
@@ -85,6 +96,7 @@ def _get(url: str, read: Callable[[Response], T], *, api_key: str | None, use_pr
     def fetch() -> T:
         with requests.Session() as session:
             session.trust_env = use_proxies
+            session.headers.update(headers)
             with session.get(url, auth=sign if api_key else None, timeout=PROBE_TIMEOUT_S, stream=True) as response:
                 return read(response)
 

@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -29,7 +30,7 @@ from pytest_modellens.providers import control
 from pytest_modellens.providers.base import APICallMetrics, ProviderAdapter, RunRequest, RunResult, normalize_base_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.timeline import TextPart
@@ -67,6 +68,8 @@ class HTTPProvider(ProviderAdapter):
     """False for servers that we start on this machine."""
     start_command: ClassVar[str] = ""
     """How a user starts such a server, for the message that says there is none."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Sent with every request, to the control plane too; set it on an instance."""
 
     def __init__(
         self,
@@ -287,7 +290,7 @@ class HTTPProvider(ProviderAdapter):
             requests.RequestException: no connection, a time-out, or an error status.
             ValueError: no JSON.
         """
-        return control.get_json(url, api_key=self._api_key, use_proxies=self.uses_proxies)
+        return control.get_json(url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers)
 
     def text_at(self, url: str, key: str) -> str | None:
         """Return the text that the JSON object at `url` has under `key`; None when there is none. Never raises."""
@@ -303,7 +306,9 @@ class HTTPProvider(ProviderAdapter):
         import requests
 
         try:
-            return control.has_success_status(url, api_key=self._api_key, use_proxies=self.uses_proxies)
+            return control.has_success_status(
+                url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers
+            )
         except (requests.ConnectionError, requests.Timeout) as exc:
             log.debug("%s: not reachable: %s", url, exc)
         except (OSError, ValueError) as exc:  # a CA bundle that is not there is a plain OSError
@@ -311,7 +316,7 @@ class HTTPProvider(ProviderAdapter):
         return False
 
     def _auth(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+        return {**self.headers, **({"Authorization": f"Bearer {self._api_key}"} if self._api_key else {})}
 
     @contextmanager
     def lend_client(self) -> Iterator[Client]:

@@ -152,12 +152,13 @@ KEY_COLUMNS = (
     _field("suite", "", "suite file, or the test file that sent the request"),
     _field("case", "", "case of the suite"),
     _object("params", "", "point of the matrix, as JSON"),
-    _field("provider", "", "provider that was asked"),
+    _field("provider", "", "what the run calls the server: its provider, or the name it was given"),
     _field("model", "", "model that was asked for"),
 )
 
 REQUEST_COLUMNS = (
     *KEY_COLUMNS,
+    _field("provider_kind", "", "provider behind that name"),
     _field("round", "", "position among the requests of its phase, from 0"),
     _field("phase", "", "measured or warmup"),
     _field("started_at", "", "wall time of sending, UTC"),
@@ -200,6 +201,7 @@ REQUEST_COLUMNS = (
     _field("pause_ms", "ms", "longest time without a look at the sockets meanwhile"),
     _field("rounds", "", "measured requests that the cell was to send"),
     _field("worker", "", "xdist worker"),
+    _field("cold_start_s", "s", "from starting the server to its first token, where the run started it"),
     _field("clock", "", "what stamped arrivals"),
     _field("clock_note", "", "why the clock is not the best one"),
     _field("reads", "", "reads from the socket"),

@@ -331,6 +331,7 @@ SETUP = {
         "event_source": "x",
         "timeout_s": 1.0,
         "uses_proxies": False,
+        "headers": {},
     },
 }
 

@@ -27,6 +27,10 @@ class FakeServer(ThreadingHTTPServer):
         self.connections = 0
         self.chats: list[dict[str, Any]] = []
         """Bodies of the chat requests, in order."""
+        self.headers: list[dict[str, str]] = []
+        """Headers of the chat requests, in order."""
+        self.page_headers: dict[str, dict[str, str]] = {}
+        """Headers that each page was asked for with last."""
         self.models = ["fake"]
 
     @property
@@ -50,6 +54,7 @@ class Chat(BaseHTTPRequestHandler):
     body: dict[str, Any]
 
     def do_GET(self) -> None:
+        self.server.page_headers[self.path] = dict(self.headers)
         known: dict[str, Any] = {
             "/health": {"status": "ok"},
             "/props": {"build_info": "b1-fake"},
@@ -60,6 +65,7 @@ class Chat(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.chats.append(self.body)
+        self.server.headers.append(dict(self.headers))
         self.server.answer(self)
 
     def json(self, value: Any, *, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> None:

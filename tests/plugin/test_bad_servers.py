@@ -142,7 +142,9 @@ def test_nothing_listening_skips_and_says_how_to_start_one(project: Project, clo
     project.suite()
     result = project.run(f"http://127.0.0.1:{closed_port}/v1", "-rs")
     result.assert_outcomes(skipped=3)
-    hint = "start it: llama-server -m MODEL.gguf, or give its address with --modellens-base-url; without any server: *"
+    hint = (
+        "start it: llama-server -m MODEL.gguf, or give its address with --provider llamacpp=URL; without any server: *"
+    )
     place = f"llamacpp: no server at http://127.0.0.1:{closed_port}/v1 ({hint})"
     result.stdout.fnmatch_lines([f"SKIPPED [[]2] suites/chat.yaml:6: {place}"])
     assert project.folders == []
