@@ -96,7 +96,8 @@ class OpenAICompatibleProvider(HTTPProvider):
             **request.headers,
         }
         try:
-            body = msgspec.json.encode({**self.body(request), **request.extra})
+            fields = {**self.body(request), **request.extra}
+            body = msgspec.json.encode({key: value for key, value in fields.items() if value is not msgspec.UNSET})
         except (UnicodeEncodeError, TypeError, OverflowError) as exc:
             raise ConfigError(f"request body: cannot be written as JSON ({exc})") from exc
         return WireRequest(
