@@ -99,6 +99,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
                 vars(item).pop("callspec", None)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if "skipped" in terminalreporter.stats:
+        from pytest_modellens.plugin.opted_out import show_opted_out
+
+        show_opted_out(terminalreporter)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     try:

@@ -47,7 +47,7 @@ class OpenAICompatibleProvider(HTTPProvider):
 
         try:
             answer = self.get(url_join(self.base_url, "models"))
-            return [self.model_from(entry) for entry in answer["data"]]
+            return [self.model_from(entry) for entry in answer["data"] if entry.get("id")]
         except (requests.ConnectionError, requests.Timeout) as exc:
             log.debug("%s: no model list: %s", self.shown_url, exc)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
