@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_modellens.providers.base import ProviderAdapter
 from pytest_modellens.testing.basis import ContractBasis, no_faults, outcome_of, require
-from pytest_modellens.testing.scripted import MODELS
+from pytest_modellens.testing.scripted import MODELS, ScriptedServer
 from pytest_modellens.testing.steps import CLOSED, DRIBBLE, GARBAGE, HTML, SILENT, Bytes, json_page
 from pytest_modellens.testing.values import faults_of_hardware, faults_of_model
 from pytest_modellens.truth.script import fixed_response
@@ -19,7 +19,6 @@ from pytest_modellens.truth.script import fixed_response
 if TYPE_CHECKING:
     from pytest_modellens.providers.base import Model
     from pytest_modellens.testing.basis import Provide
-    from pytest_modellens.testing.scripted import ScriptedServer
 
 __all__ = ["ServerChecks"]
 
@@ -37,7 +36,7 @@ _METHODS = {
     "start": [],
     "close": [],
 }
-_DOWN = {"closes": CLOSED, "garbage": GARBAGE, "http-500": json_page({"error": "broken"}, 500), "silent": SILENT}
+_DOWN = {"closes": CLOSED, "garbage": GARBAGE, "http-500": json_page({"error": "broken"}, 500)}
 _ODD_PAGES: dict[str, Any] = {
     "null": None,
     "number": 7,
@@ -110,10 +109,17 @@ class ServerChecks(ContractBasis):
         scripted.page = scripted.answers = _DOWN[fault]
         self._is_down(provide(scripted.root))
 
-    def test_slow_server_is_given_up_in_time(self, scripted: ScriptedServer, provide: Provide) -> None:
-        """A body that never ends, a byte at a time, holds up neither `health_check` (5 s) nor `list_models`."""
-        scripted.page = scripted.answers = DRIBBLE
-        self._survives(provide(scripted.root))
+    def test_silent_and_slow_servers_are_given_up(self, scripted: ScriptedServer, provide: Provide) -> None:
+        """No answer, and a body of a byte at a time, hold up neither `health_check` (5 s) nor `list_models`."""
+        scripted.page = scripted.answers = SILENT
+        with ScriptedServer(pages=self.pages) as slow, ThreadPoolExecutor(2) as pool:
+            slow.page = slow.answers = DRIBBLE
+            given_up: list[Future[Any]] = [
+                pool.submit(self._is_down, provide(scripted.root)),
+                pool.submit(self._survives, provide(slow.root)),
+            ]
+        for check in given_up:
+            check.result()
 
     @pytest.mark.parametrize("page", _ODD_PAGES)
     def test_odd_model_list_raises_nothing(self, page: str, scripted: ScriptedServer, provide: Provide) -> None:
