@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def _show(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_modellens.report.load_table import load_table
+    from pytest_modellens.report.server_table import server_table
     from pytest_modellens.report.summary import summarise
     from pytest_modellens.report.table import tables
     from pytest_modellens.storage import find_run, read_run
@@ -147,7 +149,9 @@ def _show(options: argparse.Namespace) -> int:
     summaries = summarise(records)
     failed = {cell.key for cell in summaries if _is_flawed(cell)}
     width = shutil.get_terminal_size().columns
-    for line in (*tables(summaries, failed=failed, width=width), *load_table(_loads(run.meta), width=width)):
+    loads = _loads(run.meta)
+    shown = (tables(summaries, failed=failed, width=width), load_table(loads, width=width))
+    for line in chain(*shown, server_table(loads, width=width)):
         print(line.text)
     if not summaries:
         print("no measured requests")

@@ -121,6 +121,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """True when a subscriber had events decoded while they arrived."""
     hardware: dict[str, float | int | str | None] = {}
     """Means and peaks over the whole cell (see `HardwareSampler.summary`); the same on each record of a cell."""
+    server: dict[str, float | int | str | None] = {}
+    """The server's own numbers over the whole cell (see `serverside.Judgement.server`); the same on each record of a
+    cell, empty where its Prometheus page was not looked at."""
+    degraded: list[str] = []
+    """What disturbed the machine or the server while the cell ran; the same on each record of a cell."""
     timeline: dict[str, Any] | None = None
     """The request's instants in ns after `sent`: scheduled, headers, ended, and per text event at, kind, tokens."""
 

@@ -65,7 +65,7 @@ def record_of(
         phase=phase,
         started_at=reply.started_at.isoformat(timespec="milliseconds"),
         expect_failures=expect_failures or [],
-        invalid=_invalid(reply, request),
+        invalid=_invalid(reply, request, is_measured=phase == "measured"),
         response=reply.content,
         reasoning=reply.reasoning,
         finish_reason=reply.finish_reason,
@@ -89,12 +89,16 @@ def _outcome(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _invalid(reply: Reply, request: RunRequest) -> str | None:
-    """Return why a good reply must not be averaged in; None when it may."""
+def _invalid(reply: Reply, request: RunRequest, *, is_measured: bool) -> str | None:
+    """Return why a good reply must not be averaged in; None when it may, or when nobody counted its cached tokens."""
     usage = reply.timeline.usage if reply.timeline else None
-    if request.cache == "cold" and usage is not None and usage.cached:
+    if usage is None or usage.cached is None:
+        return None
+    if request.cache == "cold" and usage.cached:
         of = f" of {usage.prompt}" if usage.prompt is not None else ""
         return f"cache: cold was asked for, but {usage.cached}{of} prompt tokens came from the server's cache"
+    if request.cache == "warm" and not usage.cached and is_measured and reply.error is None:
+        return "cache: warm was asked for, but no prompt token came from the server's cache"
     return None
 
 

@@ -23,9 +23,10 @@ from pytest_modellens.providers.registry import create_provider, provider_names
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_modellens.hardware.scraper import ServerScraper
     from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["describe", "local_port", "model_of", "open_provider", "spec_of", "with_base_url"]
+__all__ = ["describe", "local_port", "metrics_of", "model_of", "open_provider", "spec_of", "with_base_url"]
 
 GUESSED_MODEL = "default"
 
@@ -85,6 +86,18 @@ def describe(provider: ProviderAdapter) -> dict[str, Any]:
         server = provider.server
         known |= {"threads": server.threads, "parallel": server.parallel}
     return known
+
+
+def metrics_of(provider: ProviderAdapter, *, is_load: bool) -> ServerScraper | None:
+    """Return what scrapes the server's own metrics while a cell runs; None where the provider knows of none.
+
+    During a load they come again and again; while requests go one by one, nothing else is asked of the server.
+    """
+    if not isinstance(provider, HTTPProvider) or provider.server_metrics is None:
+        return None
+    from pytest_modellens.hardware.scraper import ServerScraper
+
+    return ServerScraper(provider.metrics_page, provider.server_metrics, 0.5 if is_load else None)
 
 
 def with_base_url(provider: ProviderAdapter, base_url: str, config: pytest.Config) -> ProviderAdapter:

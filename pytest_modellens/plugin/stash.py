@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENCE", "FOUND", "OPENED", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `cells`, `suites` and `servers`."""
+"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `degraded`, `suites` and
+`servers`."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    return {"records": [], "hardware": [], "cells": [], "suites": {}, "servers": {}}
+    return {"records": [], "hardware": [], "server": [], "cells": [], "degraded": [], "suites": {}, "servers": {}}
 
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()

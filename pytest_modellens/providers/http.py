@@ -27,11 +27,20 @@ from pytest_modellens.measure.reply import Reply, transport_of
 from pytest_modellens.measure.route import Route, basic_authorization
 from pytest_modellens.measure.timeline import TextEvent, Timeline
 from pytest_modellens.providers import control
-from pytest_modellens.providers.base import APICallMetrics, ProviderAdapter, RunRequest, RunResult, normalize_base_url
+from pytest_modellens.providers.base import (
+    APICallMetrics,
+    ProviderAdapter,
+    RunRequest,
+    RunResult,
+    get_root_url,
+    normalize_base_url,
+    url_join,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from pytest_modellens.hardware.prometheus import ServerMetrics
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.timeline import TextPart
     from pytest_modellens.measure.wire import WireRequest
@@ -70,6 +79,8 @@ class HTTPProvider(ProviderAdapter):
     """How a user starts such a server, for the message that says there is none."""
     headers: Mapping[str, str] = MappingProxyType({})
     """Sent with every request, to the control plane too; set it on an instance."""
+    server_metrics: ClassVar[ServerMetrics | None] = None
+    """Where its Prometheus page is and what its names mean; None: there is none, and none is asked for."""
 
     def __init__(
         self,
@@ -291,6 +302,17 @@ class HTTPProvider(ProviderAdapter):
             ValueError: no JSON.
         """
         return control.get_json(url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers)
+
+    def metrics_page(self) -> bytes:
+        """Return the server's Prometheus page as it is now.
+
+        Raises:
+            ValueError: there is none, or the provider knows of none.
+        """
+        if self.server_metrics is None:
+            raise ValueError(f"provider {self.name}: knows of no Prometheus page")
+        url = url_join(get_root_url(self.base_url), self.server_metrics.path)
+        return control.get_bytes(url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers)
 
     def text_at(self, url: str, key: str) -> str | None:
         """Return the text that the JSON object at `url` has under `key`; None when there is none. Never raises."""

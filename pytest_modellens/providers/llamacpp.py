@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_modellens.hardware.prometheus import ServerMetrics
 from pytest_modellens.providers.base import Message, Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from pytest_modellens.providers.probe import Fact
@@ -21,6 +22,17 @@ class LlamaCppProvider(OpenAICompatibleProvider):
     default_port: ClassVar[int] = 8080
     api_key_env: ClassVar[str | None] = "LLAMA_API_KEY"
     start_command: ClassVar[str] = "llama-server -m MODEL.gguf"
+    server_metrics: ClassVar[ServerMetrics | None] = ServerMetrics(
+        {
+            "requests_running": "llamacpp:requests_processing",
+            "requests_waiting": "llamacpp:requests_deferred",
+            "kv_cache_percent": "llamacpp:kv_cache_usage_ratio",  # of older builds only
+            "computed_prompt_tokens": "llamacpp:prompt_tokens_total",
+            "cached_tokens": "llamacpp:prompt_tokens_cached_total",
+            "generation_tokens": "llamacpp:tokens_predicted_total",
+        },
+        hint="llama-server shows it when started with --metrics",
+    )
     probe_pages: ClassVar[tuple[str, ...]] = ("/props", "/v1/models")
 
     _names: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_modellens.hardware.prometheus import ServerMetrics
 from pytest_modellens.providers.base import Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from pytest_modellens.providers.probe import Fact
@@ -21,6 +22,17 @@ class VLLMProvider(OpenAICompatibleProvider):
     default_port: ClassVar[int] = 8000
     api_key_env: ClassVar[str | None] = "VLLM_API_KEY"
     start_command: ClassVar[str] = "vllm serve MODEL"
+    server_metrics: ClassVar[ServerMetrics | None] = ServerMetrics(
+        {
+            "requests_running": "vllm:num_requests_running",
+            "requests_waiting": "vllm:num_requests_waiting",
+            "kv_cache_percent": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+            "prompt_tokens": "vllm:prompt_tokens_total",
+            "cached_tokens": ("vllm:prompt_tokens_cached_total", "vllm:prefix_cache_hits_total"),
+            "generation_tokens": "vllm:generation_tokens_total",
+            "preemptions": "vllm:num_preemptions_total",
+        }
+    )
     probe_pages: ClassVar[tuple[str, ...]] = ("/version", "/v1/models")
 
     @classmethod

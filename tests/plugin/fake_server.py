@@ -32,6 +32,10 @@ class FakeServer(ThreadingHTTPServer):
         self.page_headers: dict[str, dict[str, str]] = {}
         """Headers that each page was asked for with last."""
         self.models = ["fake"]
+        self.metrics: Callable[[], str] | None = None
+        """What `/metrics` says; None: there is no such page."""
+        self.pages: list[str] = []
+        """Paths of the control plane that were asked for, in order."""
 
     @property
     def url(self) -> str:
@@ -55,6 +59,14 @@ class Chat(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.page_headers[self.path] = dict(self.headers)
+        self.server.pages.append(self.path)
+        if self.path == "/metrics" and self.server.metrics is not None:
+            page = self.server.metrics().encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
         known: dict[str, Any] = {
             "/health": {"status": "ok"},
             "/props": {"build_info": "b1-fake"},

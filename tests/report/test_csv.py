@@ -64,7 +64,7 @@ def test_columns_are_unique_and_described() -> None:
 
 
 def test_columns_of_requests_leave_out_only_what_has_a_file_of_its_own() -> None:
-    assert RECORD_FIELDS - {column.source for column in REQUEST_COLUMNS} == {"timeline", "hardware"}
+    assert RECORD_FIELDS - {column.source for column in REQUEST_COLUMNS} == {"timeline", "hardware", "server"}
 
 
 def test_columns_of_hardware_are_those_of_the_sampler() -> None:
