@@ -15,19 +15,7 @@ import sys, pytest
 pytest.main(sys.argv[1:])
 print("MODULES", *sorted(sys.modules))
 """
-HEAVY = {
-    "requests",
-    "yaml",
-    "msgspec",
-    "psutil",
-    "numpy",
-    "pandas",
-    "scipy",
-    "filelock",
-    "jsonschema",
-    "pynvml",
-    "prometheus_client",
-}
+HEAVY = {"requests", "yaml", "msgspec", "psutil", "numpy", "pandas", "scipy", "filelock", "jsonschema", "pynvml"}
 
 
 def modules(folder: Path, *arguments: str) -> set[str]:

@@ -1,3 +1,0 @@
-"""A module whose import fails."""
-
-raise RuntimeError("broken")
