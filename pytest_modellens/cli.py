@@ -1,4 +1,4 @@
-"""The `modellens` command: fetch the embedded model, look at runs, print the suite schema, check the tool itself."""
+"""The `modellens` command: the embedded model, runs, servers that answer, the suite schema, the tool's own check."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from pytest_modellens.errors import ModelLensError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.providers.discovery import Search
+    from pytest_modellens.report.providers_table import ProviderRow
     from pytest_modellens.report.summary import CellSummary
     from pytest_modellens.storage import RunInfo
 
@@ -64,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("run", nargs="?", default="latest", help="name, part of a name, path, or latest (default)")
     _add_results(show)
     show.set_defaults(command=_show)
+
+    providers = commands.add_parser("providers", help="look for servers: which answer, where, and with which models")
+    providers.add_argument("url", nargs="?", help="look only here (default: the usual ports of this machine)")
+    providers.set_defaults(command=_providers)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
     schema.set_defaults(command=_schema)
@@ -125,6 +133,7 @@ def _show(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_modellens.report.load_table import load_table
+    from pytest_modellens.report.server_table import server_table
     from pytest_modellens.report.summary import summarise
     from pytest_modellens.report.table import tables
     from pytest_modellens.storage import find_run, read_run
@@ -140,7 +149,9 @@ def _show(options: argparse.Namespace) -> int:
     summaries = summarise(records)
     failed = {cell.key for cell in summaries if _is_flawed(cell)}
     width = shutil.get_terminal_size().columns
-    for line in (*tables(summaries, failed=failed, width=width), *load_table(_loads(run.meta), width=width)):
+    loads = _loads(run.meta)
+    shown = (tables(summaries, failed=failed, width=width), load_table(loads, width=width))
+    for line in chain(*shown, server_table(loads, width=width)):
         print(line.text)
     if not summaries:
         print("no measured requests")
@@ -187,6 +198,50 @@ def _about(meta: dict[str, object]) -> list[str]:
         version = f" {server.get('version')}" if server.get("version") else ""
         lines.append("  from  " + printable(f"{label}{version} at {server.get('base_url', 'its own address')}"))
     return lines
+
+
+def _providers(options: argparse.Namespace) -> int:
+    import shutil
+
+    from pytest_modellens.providers.discovery import find_servers, probed_classes
+    from pytest_modellens.report.providers_table import ProviderRow, providers_table, row_of, why_none
+    from pytest_modellens.urls import normalize_base_url
+
+    search = find_servers(normalize_base_url(options.url) if options.url else None)
+    rows = [row_of(server) for server in search.found]
+    if not options.url:
+        found = {server.name for server in search.found}
+        rows += [
+            ProviderRow(cls.name, "–", f"http://127.0.0.1:{cls.default_port}", note=_unless_silent(search, cls))
+            for cls in probed_classes()
+            if cls.name not in found
+        ]
+        rows += [_local_row(), ProviderRow("openai", "–", "", note="must be asked for: --provider openai=URL")]
+    print("\n".join(providers_table(rows, width=shutil.get_terminal_size().columns)) if rows else why_none(search))
+    for broken in search.broken:
+        print(f"note: {broken}")
+    return 0 if rows else 1
+
+
+def _unless_silent(search: Search, cls: type[ProviderAdapter]) -> str:
+    """Return what is at the usual address of a provider that was not found; empty when nothing listens there."""
+    reason = search.missed.get(f"http://127.0.0.1:{cls.default_port}", "nothing listens")
+    return "" if reason == "nothing listens" else reason
+
+
+def _local_row() -> ProviderRow:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from pytest_modellens.embedded.weights import find_weights
+    from pytest_modellens.report.providers_table import ProviderRow
+
+    try:
+        weights, installed = find_weights(), version("xllamacpp")
+    except ModelLensError as exc:
+        return ProviderRow("local", "–", "", note=str(exc))
+    except PackageNotFoundError:
+        return ProviderRow("local", "–", "", note="not installed: pip install 'pytest-modellens[local]'")
+    return ProviderRow("local", "ready", "(a child process)", installed, (weights.name,))
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ class RunRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """More HTTP headers. May hold secrets: never shown, never recorded."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """More fields of the request body, sent as they are."""
+    """More fields of the request body, sent as they are; `msgspec.UNSET` leaves out one that is always sent."""
     cache: str = "any"
     """What the server's prompt cache may do: "any", "cold" (must not be used) or "warm" (primed before)."""
     timeout_s: float | None = None

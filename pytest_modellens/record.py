@@ -28,6 +28,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     params: dict[str, Any]
     """The point of the matrix; empty without a matrix."""
     provider: str
+    """What the run calls the server: its provider, or the name that it was given."""
+    provider_kind: str | None = None
+    """The provider behind that name; None in records of older versions."""
     model: str | None
     """The model asked for; None when none could be determined."""
     round: int
@@ -39,6 +42,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Wall time of the sending, UTC, ISO 8601. For people: never subtract it."""
     worker: str | None = None
     """The xdist worker; None without xdist."""
+    cold_start_s: float | None = None
+    """From starting the server to its first token; None when this run did not start it."""
     rounds: int = 1
     """How many measured requests the cell was to send."""
     concurrency: int = 1
@@ -98,7 +103,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     first_event_tokens: str | None = None
     """How the tokens of the first event were known: "counted", or "assumed" to be one; None without TPOT."""
     server_timings: dict[str, float] = {}
-    """The server's own timings in milliseconds (`server_queue_ms`, `server_prefill_ms`, …; see docs/metrics.md)."""
+    """The server's own timings in milliseconds (`queue_ms`, `prefill_ms`, `decode_ms`, …)."""
 
     clock: str | None = None
     """One of "kernel", "perf_counter" and "adapter" (a foreign client's own); None when nothing was sent."""
@@ -116,6 +121,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """True when a subscriber had events decoded while they arrived."""
     hardware: dict[str, float | int | str | None] = {}
     """Means and peaks over the whole cell (see `HardwareSampler.summary`); the same on each record of a cell."""
+    server: dict[str, float | int | str | None] = {}
+    """The server's own numbers over the whole cell (see `serverside.Judgement.server`); the same on each record of a
+    cell, empty where its Prometheus page was not looked at."""
+    degraded: list[str] = []
+    """What disturbed the machine or the server while the cell ran; the same on each record of a cell."""
     timeline: dict[str, Any] | None = None
     """The request's instants in ns after `sent`: scheduled, headers, ended, and per text event at, kind, tokens."""
 

@@ -26,6 +26,8 @@ class Origin:
     suite: str
     case: str
     provider: str
+    provider_kind: str | None = field(default=None, kw_only=True)
+    cold_start_s: float | None = field(default=None, kw_only=True)
     model: str | None
     case_hash: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +54,8 @@ def record_of(
         case_hash=origin.case_hash,
         params=dict(origin.params),
         provider=origin.provider,
+        provider_kind=origin.provider_kind,
+        cold_start_s=origin.cold_start_s,
         model=origin.model,
         worker=origin.worker,
         rounds=origin.rounds,
@@ -61,7 +65,7 @@ def record_of(
         phase=phase,
         started_at=reply.started_at.isoformat(timespec="milliseconds"),
         expect_failures=expect_failures or [],
-        invalid=_invalid(reply, request, phase),
+        invalid=_invalid(reply, request, is_measured=phase == "measured"),
         response=reply.content,
         reasoning=reply.reasoning,
         finish_reason=reply.finish_reason,
@@ -85,16 +89,16 @@ def _outcome(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _invalid(reply: Reply, request: RunRequest, phase: str) -> str | None:
-    """Return why a good reply must not be averaged in; None when it may."""
-    if reply.invalid is not None:
-        return reply.invalid
-    if reply.loaded_model and phase == "measured":
-        return "the server loaded the model during this request (give the case a warm-up, which then absorbs it)"
+def _invalid(reply: Reply, request: RunRequest, *, is_measured: bool) -> str | None:
+    """Return why a good reply must not be averaged in; None when it may, or when nobody counted its cached tokens."""
     usage = reply.timeline.usage if reply.timeline else None
-    if request.cache == "cold" and usage is not None and usage.cached:
+    if usage is None or usage.cached is None:
+        return None
+    if request.cache == "cold" and usage.cached:
         of = f" of {usage.prompt}" if usage.prompt is not None else ""
         return f"cache: cold was asked for, but {usage.cached}{of} prompt tokens came from the server's cache"
+    if request.cache == "warm" and not usage.cached and is_measured and reply.error is None:
+        return "cache: warm was asked for, but no prompt token came from the server's cache"
     return None
 
 

@@ -98,6 +98,8 @@ class CellRun:
             case_hash=case_hash(case),
             params=cell.params,
             provider=label or provider.name,
+            provider_kind=provider.name,
+            cold_start_s=provider.cold_start_s,
             model=self.request.model,
             worker=worker,
             rounds=case.rounds if case.load is None else case.load.requests or 0,

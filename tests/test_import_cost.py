@@ -15,7 +15,19 @@ import sys, pytest
 pytest.main(sys.argv[1:])
 print("MODULES", *sorted(sys.modules))
 """
-HEAVY = {"requests", "yaml", "msgspec", "psutil", "numpy", "pandas", "scipy", "filelock", "jsonschema", "pynvml"}
+HEAVY = {
+    "requests",
+    "yaml",
+    "msgspec",
+    "psutil",
+    "numpy",
+    "pandas",
+    "scipy",
+    "filelock",
+    "jsonschema",
+    "pynvml",
+    "prometheus_client",
+}
 
 
 def modules(folder: Path, *arguments: str) -> set[str]:

@@ -10,13 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pytest_modellens"
 LAYERS = (
-    ("errors", "models", "events", "urls", "text", "redaction"),
+    ("errors", "models", "events", "urls", "text", "redaction", "cost"),
     ("measure", "stats", "record"),
-    ("providers", "hardware", "embedded", "truth"),
-    ("suite", "load", "recording", "runner", "findings"),
+    ("providers", "hardware", "embedded", "truth", "bridge"),
+    ("suite", "load", "recording", "runner", "findings", "serverside"),
     ("storage", "environment", "selfcheck"),
-    ("report",),
-    ("plugin", "cli"),
+    ("report", "testing"),
+    ("plugin", "cli", "amplifier"),
 )
 """Lowest first. The package's own `__init__` stands above all of them: it names what users import."""
 

@@ -7,25 +7,21 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.hardware.gpu import Gpu, GpuReader, process_memory_mb, total
 from pytest_modellens.hardware.process import MIN_SPAN_S, ProcessTree, TreeReading, find_listener
 from pytest_modellens.hardware.system import read_cpu_percent, read_memory
+from pytest_modellens.hardware.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["GAUGES", "SHARES", "HardwareSampler"]
-
-log = logging.getLogger(__name__)
 
 GAUGES = (
     "ram_used_mb",
@@ -41,15 +37,10 @@ GAUGES = (
 SHARES = ("cpu_percent", "process_cpu_percent")
 """Quantities that hold for the time since the sample before: their mean weighs by that time."""
 
-CPU_SHARE = 0.005
-"""Share of one core that sampling may take; where a sample costs more, samples are taken less often."""
-PATIENCE_S = 5.0
-"""Longest wait for the thread: a driver in trouble may hang, and the run must not."""
-
 _UNSEEN = TreeReading(None, None, frozenset(), None)
 
 
-class HardwareSampler:
+class HardwareSampler(Watcher):
     """Samples in a thread while its `with` block runs; at least once at the start and once at the end.
 
     Give `pid`, or the local `port` that the server listens on, to see its processes too. Nothing here raises into the
@@ -57,52 +48,16 @@ class HardwareSampler:
     """
 
     def __init__(self, interval_s: float = 0.5, *, pid: int | None = None, port: int | None = None) -> None:
-        if interval_s <= 0:
-            raise ValueError(f"interval_s: must be above 0 (got {interval_s!r})")
-        self.cpu_s = 0.0
-        """CPU time that sampling has taken."""
-        self._interval_s = interval_s
+        super().__init__(interval_s, name="modellens-hardware")
         self._pid, self._port = pid, port
-        self._series: list[dict[str, Any]] = []
         self._process_note: str | None = None
-        self._sampler_note: str | None = None
         self._tree: ProcessTree | None = None
         self._gpus = GpuReader()
-        self._first_done, self._stop = Event(), Event()
-        self._thread = Thread(target=self._run, name="modellens-hardware", daemon=True)
-        self._started_ns = 0
         self._cpu_at_ns = 0
 
     def __enter__(self) -> Self:
         self._tree = self._follow()
-        self._started_ns = time.perf_counter_ns()
-        try:
-            self._thread.start()
-        except RuntimeError as exc:  # no more threads allowed here
-            self._sampler_note = f"sampling did not start ({exc})"
-            return self
-        if not self._first_done.wait(PATIENCE_S):
-            self._sampler_note = f"the first sample took more than {PATIENCE_S:g} s"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Take the last sample and end; for a block that reads `summary()` before it is left."""
-        self._stop.set()
-        if self._thread.ident is None:
-            return
-        self._thread.join(PATIENCE_S)
-        if self._thread.is_alive():
-            self._sampler_note = f"the last sample took more than {PATIENCE_S:g} s"
-
-    @property
-    def series(self) -> list[dict[str, Any]]:
-        """The samples so far, oldest first, as plain JSON types; `at_ms` counts from the start of the block."""
-        return list(self._series)
+        return super().__enter__()
 
     def summary(self) -> dict[str, float | int | str | None]:
         """Return mean and peak of every quantity, `samples`, and the notes; None where nothing was measured.
@@ -118,7 +73,7 @@ class HardwareSampler:
             flat[f"{name}_peak"] = max((value for _, value in points), default=None)
         flat["process_note"] = self._process_note
         flat["gpu_note"] = self._gpus.note
-        flat["sampler_note"] = self._sampler_note
+        flat["sampler_note"] = self.watch_note
         return flat
 
     def _follow(self) -> ProcessTree | None:
@@ -136,31 +91,8 @@ class HardwareSampler:
             self._process_note = f"process {pid} cannot be followed ({exc})"
             return None
 
-    def _run(self) -> None:
-        try:
-            with self._gpus:
-                ended = False
-                while not ended:
-                    cost_s = self._add_sample()
-                    self._first_done.set()
-                    ended = self._stop.wait(max(self._interval_s, cost_s / CPU_SHARE))
-                self._add_sample()
-        except Exception as exc:  # a driver in trouble must not end the run
-            log.debug("hardware sampling ended early", exc_info=True)
-            self._sampler_note = f"sampling ended early ({exc!r})"
-            self._first_done.set()
-
-    def _add_sample(self) -> float:
-        """Return the CPU seconds that it took."""
-        before_s = time.thread_time()
-        try:
-            self._series.append(self._sample())
-        except Exception as exc:  # one bad look at a driver or at /proc must not end the series
-            log.debug("a hardware sample failed", exc_info=True)
-            self._sampler_note = f"a sample failed ({exc!r})"
-        cost_s = time.thread_time() - before_s
-        self.cpu_s += cost_s
-        return cost_s
+    def _session(self) -> GpuReader:
+        return self._gpus
 
     def _sample(self) -> dict[str, Any]:
         at_ns = time.perf_counter_ns() - self._started_ns

@@ -98,6 +98,7 @@ def _provider(setup: dict[str, Any]) -> HTTPProvider:
     )
     # A server of our own is never behind a proxy, whatever its class says of others.
     vars(provider)["uses_proxies"] = setup["uses_proxies"]
+    provider.headers = setup["headers"]
     return provider
 
 

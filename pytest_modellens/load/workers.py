@@ -106,6 +106,7 @@ def _description(provider: ProviderAdapter) -> dict[str, Any]:
         "event_source": provider.event_source,
         "timeout_s": provider.timeout_s,
         "uses_proxies": provider.uses_proxies,
+        "headers": dict(provider.headers),
     }
 
 

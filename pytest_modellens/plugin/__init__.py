@@ -12,7 +12,7 @@ import pytest
 from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
 from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider, truth_server
 from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
-from pytest_modellens.plugin.stash import EVIDENCE, RECORDER, RUN_FOLDER, Evidence, new_evidence
+from pytest_modellens.plugin.stash import EVIDENCE, FOUND, RECORDER, RUN_FOLDER, Evidence, new_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = Settings.from_config(config)
     if hasattr(config, "workerinput"):
         config.stash[RUN_FOLDER] = config.workerinput.get("modellens_run_folder")
+        config.stash[FOUND] = config.workerinput.get("modellens_found", {})
         return
     if settings.selfcheck:
         from pytest_modellens.plugin.progress import keep_terminal
@@ -55,14 +56,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
+def pytest_report_header(config: pytest.Config) -> list[str] | None:
     settings = config.stash[SETTINGS]
     if not settings.providers:
         return None
     from pytest_modellens.redaction import redact_url
 
-    shown = [spec.label + (f"={redact_url(spec.base_url)}" if spec.base_url else "") for spec in settings.providers]
-    return f"modellens: {', '.join(shown)}"
+    shown = [
+        f"{spec.shown}={redact_url(spec.base_url)}" if spec.base_url else spec.shown for spec in settings.providers
+    ]
+    found = config.stash.get(FOUND, {})
+    return [f"modellens: {', '.join(shown)}", *(f"{label}: {server['why']}" for label, server in found.items())]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,6 +97,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for item in session.items:
             if isinstance(item.parent, SuiteModule):
                 vars(item).pop("callspec", None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if "skipped" in terminalreporter.stats:
+        from pytest_modellens.plugin.opted_out import show_opted_out
+
+        show_opted_out(terminalreporter)
 
 
 @pytest.hookimpl(wrapper=True)

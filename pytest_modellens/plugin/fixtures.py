@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_modellens.plugin.options import SETTINGS
-
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -40,9 +38,9 @@ def provider(request: pytest.FixtureRequest) -> Generator[ProviderAdapter]:
 @pytest.fixture(scope="session")
 def model(provider: ProviderAdapter, pytestconfig: pytest.Config) -> str:
     """The model to ask for: `--modellens-model`, else the first that the server lists, else "default"."""
-    from pytest_modellens.plugin.serving import model_of
+    from pytest_modellens.plugin.serving import model_of, spec_of
 
-    return model_of(provider, pytestconfig.stash[SETTINGS])
+    return model_of(provider, spec_of(provider, pytestconfig))
 
 
 @pytest.fixture

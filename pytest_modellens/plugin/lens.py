@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,19 +14,30 @@ from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.progress import Progress
-from pytest_modellens.plugin.serving import GUESSED_MODEL, describe, local_port, model_of, with_base_url
+from pytest_modellens.plugin.serving import (
+    GUESSED_MODEL,
+    describe,
+    local_port,
+    metrics_of,
+    model_of,
+    spec_of,
+    with_base_url,
+)
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
+from pytest_modellens.serverside import judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_modellens.hardware.scraper import ServerScraper
     from pytest_modellens.load.cell import LoadRun
     from pytest_modellens.models import RunRequest, RunResult
+    from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Cell
 
@@ -89,7 +100,7 @@ class Lens:
             benchmark: pytest-benchmark's fixture, which then times the rounds too; None leaves it out.
         """
         settings = self._settings
-        cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=settings.timeout)
+        cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=self._spec.timeout)
         try:
             with self._provider_for(cell) as provider:
                 run = self._measure(provider, cell, benchmark)
@@ -105,6 +116,10 @@ class Lens:
         return run.records
 
     @property
+    def _spec(self) -> ProviderSpec:
+        return spec_of(self.provider, self._config)
+
+    @property
     def _evidence(self) -> Evidence:
         evidence: Evidence = self._request.node.stash[EVIDENCE]
         return evidence
@@ -115,7 +130,7 @@ class Lens:
                 provider,
                 cell,
                 suite=self._suite(),
-                model=self.model if provider is self.provider else model_of(provider, self._settings),
+                model=self.model if provider is self.provider else model_of(provider, self._spec),
                 label=self._label(),
                 worker=self._worker(),
                 client_processes=self._settings.workers or 1,
@@ -123,14 +138,17 @@ class Lens:
             )
             with endpoint_lock(provider):
                 progress.say(_progress(run))
-                with HardwareSampler(port=local_port(provider)) as sampler:
+                scraper = metrics_of(provider, is_load=run.load is not None)
+                with scraper or nullcontext(), HardwareSampler(port=local_port(provider)) as sampler:
                     try:
                         if benchmark is not None:
                             self._benchmarked(run, benchmark)
                         run.run()
                     finally:
                         sampler.stop()
-                        self._keep(run, sampler)
+                        if scraper is not None:
+                            scraper.stop()
+                        self._keep(run, sampler, scraper)
         return run
 
     def _benchmarked(self, run: CellRun, benchmark: Any) -> None:
@@ -152,30 +170,43 @@ class Lens:
             if benchmark.stats is not None:
                 benchmark.stats.stats.data.clear()  # its table would show the rounds before the failure
 
-    def _keep(self, run: CellRun, sampler: HardwareSampler) -> None:
+    def _keep(self, run: CellRun, sampler: HardwareSampler, scraper: ServerScraper | None) -> None:
         summary = sampler.summary()
+        judged = judge(run.records, scraper.summary() if scraper else {}, cache=run.request.cache)
+        run.records = judged.records
+        degraded = [judged.degraded] if judged.degraded else []
         rows = [to_json(record) for record in run.records]
         for row in rows:
-            row["hardware"] = summary
-        self._evidence["records"] += rows
+            row |= {"hardware": summary, "server": judged.server, "degraded": degraded}
+        evidence = self._evidence
+        evidence["records"] += rows
         if rows:
             key = {name: rows[0][name] for name in ("suite", "case", "params", "provider", "model")}
-            self._evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
+            evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
+            if scraper is not None:
+                evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})
             if run.load is not None:
-                self._evidence["cells"].append({**key, **run.load.evidence()})
-        self._evidence["servers"] = self._servers()
+                evidence["cells"].append({**key, **run.load.evidence(), "server": judged.server, "degraded": degraded})
+            if degraded:
+                evidence["degraded"].append({**key, "reasons": degraded})
+        evidence["servers"] = self._servers()
         module = self._request.node.parent
         if isinstance(module, SuiteModule):
-            self._evidence["suites"] = {self._suite(): module.suite.hash}
+            evidence["suites"] = {self._suite(): module.suite.hash}
 
     def _publish(self, run: CellRun, benchmark: Any) -> None:
         """Give JUnit and pytest-benchmark the medians."""
+        named = {"modellens_provider": self._label(), "modellens_provider_kind": run.provider.name}
+        # Not through `record_property`, which warns under JUnit's default family.
+        properties = self._request.node.user_properties
+        properties += named.items()
+        if degraded := [reason for cell in self._evidence["degraded"][-1:] for reason in cell["reasons"]]:
+            properties.append(("modellens_degraded", "; ".join(degraded)))
         good = [record for record in run.measured if record.ok and record.invalid is None]
         for metric in SCALARS:
             value = statistic(good, metric, "median")
             if value is not None:
-                # Not through `record_property`, which warns under JUnit's default family.
-                self._request.node.user_properties.append((f"modellens_{metric}", round(value, 3)))
+                properties.append((f"modellens_{metric}", round(value, 3)))
                 if benchmark is not None:
                     benchmark.extra_info[metric] = value
 
@@ -185,7 +216,7 @@ class Lens:
         if cell.case.base_url is None:
             yield self.provider
             return
-        own = with_base_url(self.provider, cell.case.base_url, self._settings)
+        own = with_base_url(self.provider, cell.case.base_url, self._config)
         try:
             yield own
         finally:
@@ -196,6 +227,8 @@ class Lens:
             suite=self._suite(),
             case=self._request.node.originalname,
             provider=self._label(),
+            provider_kind=self.provider.name,
+            cold_start_s=self.provider.cold_start_s,
             model=request.model,
             worker=self._worker(),
         )
@@ -213,11 +246,7 @@ class Lens:
         return str(self._request.node.nodeid).partition("::")[0]
 
     def _label(self) -> str:
-        callspec = getattr(self._request.node, "callspec", None)
-        spec: Any = callspec.params.get("provider") if callspec else None
-        provider = self.provider
-        # A fixture of the project's own may have put another provider in the place of the command line's.
-        return str(spec.label) if getattr(spec, "name", None) == provider.name else provider.name
+        return self._spec.label
 
     def _worker(self) -> str | None:
         worker: dict[str, Any] = getattr(self._config, "workerinput", {})

@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
     from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["endpoint_lock"]
+__all__ = ["LOOPBACK", "endpoint_lock"]
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @contextmanager
 def endpoint_lock(provider: ProviderAdapter) -> Iterator[None]:
     """Hold the lock of the provider's server, waiting for it as long as it takes.
 
-    Local models share one lock: they are several processes, but one processor.
+    The servers that we start share one lock: they are several processes, but one machine.
 
     Raises:
         StorageError: the lock file cannot be made.
     """
     from filelock import FileLock
 
-    url = urlsplit(getattr(provider, "base_url", ""))
-    endpoint = "local" if provider.name == "local" else url.netloc.rpartition("@")[2] or provider.name
+    endpoint = _endpoint(provider)
     # A number where there are numbers: containers run as users without a name.
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"pytest-modellens-{user}"
@@ -48,3 +49,14 @@ def endpoint_lock(provider: ProviderAdapter) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _endpoint(provider: ProviderAdapter) -> str:
+    """Return what two providers have in common when they measure the same server, whatever they call it."""
+    if provider.server_pid is not None or provider.name == "local":
+        return "local"
+    url = urlsplit(getattr(provider, "base_url", ""))
+    if not url.hostname:
+        return provider.name
+    host = "localhost" if url.hostname in LOOPBACK else url.hostname
+    return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"

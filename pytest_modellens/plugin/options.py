@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -14,7 +14,10 @@ from pytest_modellens.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["OPTIONS", "SETTINGS", "Option", "ProviderSpec", "Settings", "add_options"]
+__all__ = ["AUTO", "OPTIONS", "SETTINGS", "Option", "ProviderSpec", "Settings", "add_options", "seconds", "url_value"]
+
+AUTO = "auto"
+"""The name that stands for whatever server is found."""
 
 SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml", "*.suite.yaml", "*.suite.yml")
 
@@ -41,7 +44,7 @@ def _count_or_none(value: str) -> int:
     return int(value)
 
 
-def _seconds(value: str) -> float:
+def seconds(value: str) -> float:
     match = _DURATION.fullmatch(value)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not 0 < seconds < 1e9:
@@ -49,7 +52,7 @@ def _seconds(value: str) -> float:
     return seconds
 
 
-def _url(value: str) -> str:
+def url_value(value: str) -> str:
     from pytest_modellens.urls import normalize_base_url
 
     try:
@@ -80,11 +83,13 @@ OPTIONS = (
     Option(
         "model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", _text
     ),
-    Option("base-url", "URL", "Where the provider's API is (default: this machine, the provider's usual port)", _url),
+    Option(
+        "base-url", "URL", "Where the provider's API is (default: this machine, the provider's usual port)", url_value
+    ),
     Option("api-key-env", "NAME", "Environment variable that holds the API key (default: the provider's own)", _text),
     Option("rounds", "N", "Measured requests per cell (default: what the case says)", _count),
     Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", _count_or_none),
-    Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", _seconds),
+    Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", seconds),
     Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
     Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
     Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
@@ -92,16 +97,34 @@ OPTIONS = (
 
 
 class ProviderSpec(NamedTuple):
-    """One `--provider` of the command line."""
+    """One server to measure, as the command line and pyproject.toml name it."""
 
     label: str
-    """What it is called in ids and records; differs from the name where one name is given twice."""
+    """What it is called in ids and records; the provider's name unless it was given another."""
     name: str
-    base_url: str | None
+    """Its provider; "auto" until the server is looked for."""
+    base_url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    headers: Mapping[str, str | HeaderVariable] | None = None
+    """Sent with every request; a `HeaderVariable` is the value of an environment variable."""
+    timeout: float | None = None
+    """Longest time of one request, in seconds."""
+
+    @property
+    def shown(self) -> str:
+        """Name and provider as `--provider` takes them."""
+        return self.name if self.label == self.name else f"{self.label}:{self.name}"
 
     def __repr__(self) -> str:
         """Return the label: `--setup-show` prints parameters, and a URL may hold a password."""
         return self.label
+
+
+class HeaderVariable(NamedTuple):
+    """A header's value that is taken from the environment when it is sent."""
+
+    env: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +146,8 @@ class Settings:
     workers: int | None = None
     results: str | None = None
     run_name: str | None = None
+    from_ini: frozenset[str] = frozenset()
+    """Which of these the ini file gave."""
 
     @classmethod
     def from_config(cls, config: pytest.Config, *, env: Mapping[str, str] = os.environ) -> Settings:
@@ -132,22 +157,41 @@ class Settings:
             pytest.UsageError: a value cannot be used; the message names the option.
         """
         values: dict[str, Any] = {}
+        from_ini = set()
         for option in OPTIONS:
             source, raw = _raw(config, option.dest, option.flag, env)
             if raw is not None:
-                values[option.dest.removeprefix("modellens_")] = _parsed(option, source, raw)
+                name = option.dest.removeprefix("modellens_")
+                values[name] = _parsed(option, source, raw)
+                if source == option.dest:
+                    from_ini.add(name)
         providers = _providers(config, env)
         if values.get("base_url") and len(providers) > 1:
-            raise pytest.UsageError(
-                "--modellens-base-url: is for one provider (give each its own: --provider NAME=URL --provider NAME=URL)"
-            )
-        return cls(
-            providers=providers,
+            instead = " ".join(f"--provider {spec.shown}=URL" for spec in providers)
+            raise pytest.UsageError(f"--modellens-base-url: is for one provider (give each its own: {instead})")
+        settings = cls(
+            providers=(),
             suite_globs=tuple(config.getini("modellens_suite_files")),
             strict=_strict(config, env),
             selfcheck=config.getoption("modellens_selfcheck"),
+            from_ini=frozenset(from_ini),
             **values,
         )
+        return replace(settings, providers=tuple(map(settings.completed, providers)))
+
+    def completed(self, spec: ProviderSpec) -> ProviderSpec:
+        """Return `spec` with what the options say for all providers.
+
+        What is said of one provider in pyproject.toml gives way to the command line and the environment, not to the
+        ini file, which is for all of them.
+        """
+        for name in ("base_url", "model", "api_key_env", "timeout"):
+            value = getattr(self, name)
+            if value is not None and (
+                getattr(spec, name) is None or (name not in self.from_ini and name != "base_url")
+            ):
+                spec = spec._replace(**{name: value})
+        return spec
 
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -161,8 +205,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--modellens-provider",
         dest="modellens_provider",
         action="append",
-        metavar="NAME[=URL]",
-        help="Server to measure, such as local, vllm or vllm=http://host:8001/v1; repeatable (default: none)",
+        metavar="[NAME:]PROVIDER[=URL]",
+        help="Server to measure, such as auto, vllm or fast:vllm=http://host:8001/v1; repeatable (default: none)",
     )
     parser.addini("modellens_provider", "Servers to measure (see --provider)", type="args", default=[])
     for option in OPTIONS:
@@ -217,28 +261,21 @@ def _strict(config: pytest.Config, env: Mapping[str, str]) -> bool:
 
 
 def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:
-    given = config.getoption("modellens_provider") or env.get("MODELLENS_PROVIDER", "").split()
-    given = given or config.getini("modellens_provider")
-    specs: list[ProviderSpec] = []
-    for text in given:
-        spec = _provider(text)
-        labels = {earlier.label for earlier in specs}
-        label, number = spec.name, 2
-        while label in labels:
-            label, number = f"{spec.name}-{number}", number + 1
-        specs.append(spec._replace(label=label))
-    return tuple(specs)
+    source, given = "--provider", config.getoption("modellens_provider")
+    if not given:
+        source, given = "MODELLENS_PROVIDER", env.get("MODELLENS_PROVIDER", "").split()
+    if not given:
+        source, given = "modellens_provider", config.getini("modellens_provider")
+    if not given:
+        return ()
+    from pytest_modellens.plugin.pyproject import named_providers
+    from pytest_modellens.plugin.specs import labelled
 
-
-def _provider(text: str) -> ProviderSpec:
-    from pytest_modellens.providers.registry import check_name
-
-    name, equals, url = text.partition("=")
     try:
-        check_name(name)
-        base_url = _url(url) if equals else None
+        named = named_providers(config)
     except ConfigError as exc:
-        raise pytest.UsageError(f"--provider: {exc}") from None
-    except ValueError as exc:
-        raise pytest.UsageError(f"--provider {name}: the part after = {exc}") from None
-    return ProviderSpec(name, name, base_url)
+        raise pytest.UsageError(str(exc)) from None
+    try:
+        return labelled(given, named)
+    except ConfigError as exc:
+        raise pytest.UsageError(f"{source}: {exc}") from None

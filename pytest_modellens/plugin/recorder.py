@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_modellens.errors import ModelLensError, StorageError
-from pytest_modellens.plugin.stash import RUN_FOLDER
+from pytest_modellens.plugin.options import AUTO
+from pytest_modellens.plugin.stash import FOUND, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,10 @@ class Recorder:
         self._config = config
         self._settings = settings
         self._folder: RunFolder | None = None
-        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "cells": [], "ended_at": None}
+        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "cells": [], "degraded": [], "ended_at": None}
         self._records: list[dict[str, Any]] = []
         self._hardware: list[dict[str, Any]] = []
+        self._server: list[dict[str, Any]] = []
         self._failed: set[CellKey] = set()
         self._problems: list[str] = []
 
@@ -53,11 +55,16 @@ class Recorder:
             self._folder.write_run(self._meta)
         except StorageError as exc:
             raise pytest.UsageError(str(exc)) from None
+        if any(spec.name == AUTO for spec in self._settings.providers):
+            from pytest_modellens.plugin.auto import look_for_servers
+
+            self._config.stash[FOUND] = look_for_servers(self._settings)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker where the run is written."""
         node.workerinput["modellens_run_folder"] = self._config.stash[RUN_FOLDER]
+        node.workerinput["modellens_found"] = self._config.stash.get(FOUND, {})
 
     # Before everybody else, so that what cannot be written fails its test in the terminal, JUnit and --lf alike.
     @pytest.hookimpl(tryfirst=True)
@@ -95,8 +102,10 @@ class Recorder:
             self._config.hook.pytest_modellens_update_record(config=self._config, record=record)
         self._records += evidence["records"]
         self._hardware += evidence["hardware"]
+        self._server += evidence["server"]
         self._meta["cells"] += evidence["cells"]
-        is_new = bool(evidence["cells"]) or not (
+        self._meta["degraded"] += evidence["degraded"]
+        is_new = bool(evidence["cells"] or evidence["degraded"]) or not (
             evidence["suites"].items() <= self._meta["suites"].items()
             and evidence["servers"].keys() <= self._meta["servers"].keys()
         )
@@ -105,6 +114,8 @@ class Recorder:
         self._folder.append(evidence["records"])
         if evidence["hardware"]:
             self._folder.write_hardware(evidence["hardware"])
+        if evidence["server"]:
+            self._folder.write_server(evidence["server"])
         if is_new:
             self._folder.write_run(self._meta)
 
@@ -137,6 +148,7 @@ class Recorder:
         if not self._records or self._folder is None:
             return
         from pytest_modellens.report.load_table import load_table
+        from pytest_modellens.report.server_table import server_table
         from pytest_modellens.report.summary import summarise
         from pytest_modellens.report.table import tables
 
@@ -144,7 +156,7 @@ class Recorder:
         width = self._config.get_terminal_writer().fullwidth
         for line in tables(summarise(self._records), failed=self._failed, width=width):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
-        for line in load_table(self._meta["cells"], width=width):
+        for line in (*load_table(self._meta["cells"], width=width), *server_table(self._meta["cells"], width=width)):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
         for problem in self._problems:
             terminalreporter.line(problem, red=True)
@@ -159,6 +171,8 @@ class Recorder:
         csv.write_requests_csv(path, self._records)
         csv.write_summary_csv(path, summarise(self._records, hardware=self._hardware, loads=self._meta["cells"]))
         csv.write_hardware_csv(path, self._hardware)
+        if self._server:
+            csv.write_server_csv(path, self._server)
         csv.write_timeline_csv(path, self._records)
 
     def _discard(self, folder: RunFolder) -> None:

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pytest_modellens.errors import ModelLensError
+from pytest_modellens.errors import ConfigError, ModelLensError
+from pytest_modellens.plugin.auto import resolved
+from pytest_modellens.plugin.lock import LOOPBACK
 from pytest_modellens.plugin.options import SETTINGS, ProviderSpec, Settings
 from pytest_modellens.plugin.progress import Progress
-from pytest_modellens.plugin.stash import RUN_FOLDER
+from pytest_modellens.plugin.stash import FOUND, OPENED, RUN_FOLDER
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
 from pytest_modellens.providers.registry import create_provider, provider_names
@@ -21,12 +23,12 @@ from pytest_modellens.providers.registry import create_provider, provider_names
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_modellens.hardware.scraper import ServerScraper
     from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["describe", "local_port", "model_of", "open_provider", "with_base_url"]
+__all__ = ["describe", "local_port", "metrics_of", "model_of", "open_provider", "spec_of", "with_base_url"]
 
 GUESSED_MODEL = "default"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @contextmanager
@@ -36,21 +38,33 @@ def open_provider(spec: ProviderSpec | None, config: pytest.Config) -> Iterator[
     if spec is None or not spec.name:
         known = ", ".join(provider_names())
         pytest.skip(f"no provider was asked for (give --provider NAME; known: {known})")
+    ready = resolved(spec, settings, config.stash.get(FOUND, {}))
+    if not isinstance(ready, ProviderSpec):
+        _no_server(ready, settings)
     try:
-        provider = _create(spec, settings, config)
+        provider = _create(ready, config)
     except ModelLensError as exc:
         pytest.fail(str(exc), pytrace=False)
+    opened = config.stash.setdefault(OPENED, {})
     try:
-        _start(provider, settings, config)
+        _start(provider, ready, settings, config)
+        opened[id(provider)] = ready
         yield provider
     finally:
+        opened.pop(id(provider), None)
         provider.close()
 
 
-def model_of(provider: ProviderAdapter, settings: Settings) -> str:
+def spec_of(provider: ProviderAdapter, config: pytest.Config) -> ProviderSpec:
+    """Return what the user asked for when this provider was opened; one that a fixture made has only the settings."""
+    spec = config.stash.get(OPENED, {}).get(id(provider))
+    return spec if spec is not None else config.stash[SETTINGS].completed(ProviderSpec(provider.name, provider.name))
+
+
+def model_of(provider: ProviderAdapter, spec: ProviderSpec) -> str:
     """Return the model to ask for; "default" when nobody names one, so that the server itself can say what is wrong."""
-    if settings.model is not None and not isinstance(provider, LocalProvider):
-        return settings.model
+    if spec.model is not None and not isinstance(provider, LocalProvider):
+        return spec.model
     models = provider.list_models()
     return models[0].id if models else GUESSED_MODEL
 
@@ -58,23 +72,37 @@ def model_of(provider: ProviderAdapter, settings: Settings) -> str:
 def local_port(provider: ProviderAdapter) -> int | None:
     """Return the port of this machine that the provider's server listens on; None when it is elsewhere or unknown."""
     parts = urlsplit(getattr(provider, "base_url", ""))
-    return (parts.port or 80) if parts.hostname in _LOOPBACK else None
+    return (parts.port or 80) if parts.hostname in LOOPBACK else None
 
 
 def describe(provider: ProviderAdapter) -> dict[str, Any]:
     """Return what `run.json` keeps of a provider: its address, its version and its models."""
     known: dict[str, Any] = {"provider": provider.name, "models": [_plain(model) for model in provider.list_models()]}
+    if provider.cold_start_s is not None:
+        known["cold_start_s"] = provider.cold_start_s
     if isinstance(provider, HTTPProvider):
         known |= {"base_url": provider.shown_url, "version": provider.server_version()}
     if isinstance(provider, LocalProvider):
         server = provider.server
-        known |= {"start_seconds": server.start_seconds, "threads": server.threads, "parallel": server.parallel}
+        known |= {"threads": server.threads, "parallel": server.parallel}
     return known
 
 
-def with_base_url(provider: ProviderAdapter, base_url: str, settings: Settings) -> ProviderAdapter:
+def metrics_of(provider: ProviderAdapter, *, is_load: bool) -> ServerScraper | None:
+    """Return what scrapes the server's own metrics while a cell runs; None where the provider knows of none.
+
+    During a load they come again and again; while requests go one by one, nothing else is asked of the server.
+    """
+    if not isinstance(provider, HTTPProvider) or provider.server_metrics is None:
+        return None
+    from pytest_modellens.hardware.scraper import ServerScraper
+
+    return ServerScraper(provider.metrics_page, provider.server_metrics, 0.5 if is_load else None)
+
+
+def with_base_url(provider: ProviderAdapter, base_url: str, config: pytest.Config) -> ProviderAdapter:
     """Return a provider of the same kind at another address, for a case that names one."""
-    return create_provider(provider.name, base_url=base_url, api_key=_api_key(settings))
+    return _connected(spec_of(provider, config)._replace(name=provider.name, base_url=base_url))
 
 
 def _plain(model: Any) -> dict[str, Any]:
@@ -83,30 +111,49 @@ def _plain(model: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(model).items()}
 
 
-def _create(spec: ProviderSpec, settings: Settings, config: pytest.Config) -> ProviderAdapter:
-    if spec.name == LocalProvider.name and spec.base_url is None and settings.base_url is None:
+def _create(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
+    if spec.name == LocalProvider.name and spec.base_url is None:
         folder = config.stash.get(RUN_FOLDER, None)
         worker = os.environ.get("PYTEST_XDIST_WORKER")
         name = f"server-{spec.label}{f'-{worker}' if worker else ''}.log"
-        return LocalProvider(model=settings.model, log_path=Path(folder) / name if folder else None)
-    return create_provider(
+        return LocalProvider(model=spec.model, log_path=Path(folder) / name if folder else None)
+    return _connected(spec)
+
+
+def _connected(spec: ProviderSpec) -> ProviderAdapter:
+    provider = create_provider(
         spec.name,
-        base_url=spec.base_url or settings.base_url,
-        api_key=_api_key(settings),
+        base_url=spec.base_url,
+        api_key=None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec),
     )
+    if isinstance(provider, HTTPProvider):
+        provider.event_source = spec.label
+        provider.timeout_s = spec.timeout or provider.timeout_s
+        provider.headers = {
+            name: value if isinstance(value, str) else _variable(value.env, f"headers.{name}", spec)
+            for name, value in (spec.headers or {}).items()
+        }
+    elif spec.headers:
+        raise ConfigError(f"{spec.label}: provider {spec.name!r} takes no headers")
+    return provider
 
 
-def _api_key(settings: Settings) -> str | None:
-    if settings.api_key_env is None:
-        return None
-    key = os.environ.get(settings.api_key_env)
-    if not key:
-        pytest.fail(f"--modellens-api-key-env: the variable {settings.api_key_env} is not set", pytrace=False)
-    return key
+def _variable(name: str, where: str, spec: ProviderSpec) -> str:
+    """Return the value of an environment variable that holds a secret.
+
+    Raises:
+        ConfigError: it is not set, or cannot be sent.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"{spec.label}: {where}: the variable {name} is not set (export {name}=…)")
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError(f"{spec.label}: {where}: the variable {name} holds characters that no header can carry")
+    return value
 
 
-def _start(provider: ProviderAdapter, settings: Settings, config: pytest.Config) -> None:
-    with Progress(config, f"starting {provider.name}"):
+def _start(provider: ProviderAdapter, spec: ProviderSpec, settings: Settings, config: pytest.Config) -> None:
+    with Progress(config, f"starting {spec.label}"):
         try:
             provider.start()
         except ModelLensError as exc:
@@ -115,10 +162,14 @@ def _start(provider: ProviderAdapter, settings: Settings, config: pytest.Config)
             return
     if isinstance(provider, HTTPProvider):
         if not provider.is_listening():
-            _no_server(f"{provider.name}: no server at {provider.shown_url} ({_how_to_start(provider)})", settings)
+            _no_server(f"{_named(spec)}: no server at {provider.shown_url} ({_how_to_start(provider)})", settings)
         # Somebody listens but is not well: the requests themselves will show, and record, what it is.
     else:
-        _no_server(f"{provider.name}: the server does not answer (health_check() is False)", settings)
+        _no_server(f"{_named(spec)}: the server does not answer (health_check() is False)", settings)
+
+
+def _named(spec: ProviderSpec) -> str:
+    return spec.name if spec.label == spec.name else f"{spec.label} ({spec.name})"
 
 
 def _no_server(reason: str, settings: Settings) -> NoReturn:
@@ -129,4 +180,4 @@ def _no_server(reason: str, settings: Settings) -> NoReturn:
 
 def _how_to_start(provider: HTTPProvider) -> str:
     command = f"start it: {provider.start_command}, or " if provider.start_command else ""
-    return f"{command}give its address with --modellens-base-url; without any server: --provider local"
+    return f"{command}give its address with --provider {provider.name}=URL; without any server: --provider local"

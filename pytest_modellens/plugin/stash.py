@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.plugin.recorder import Recorder
 
-__all__ = ["EVIDENCE", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
+__all__ = ["EVIDENCE", "FOUND", "OPENED", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `cells`, `suites` and `servers`."""
+"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `degraded`, `suites` and
+`servers`."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    return {"records": [], "hardware": [], "cells": [], "suites": {}, "servers": {}}
+    return {"records": [], "hardware": [], "server": [], "cells": [], "degraded": [], "suites": {}, "servers": {}}
 
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 """On an item: what it has measured and not yet reported."""
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 """On the controller's config, in a run that measures."""
+FOUND: pytest.StashKey[dict[str, dict[str, str]]] = pytest.StashKey()
+"""On every config, by label of an `auto`: `name` and `base_url` of the server that was found, and `why`; without a name
+there is none. Plain types: xdist carries it to the workers, so that all of them measure the same server."""
+OPENED: pytest.StashKey[dict[int, ProviderSpec]] = pytest.StashKey()
+"""On every config: what was asked for, by the `id` of the provider that is open for it."""
 RUN_FOLDER: pytest.StashKey[str | None] = pytest.StashKey()
 """On every config: where this run is written; None where it is not."""

@@ -38,6 +38,10 @@ class ProviderAdapter(ABC):
     """Canonical name, as `--provider` takes it."""
     default_port: ClassVar[int]
     """Port that the server listens on when nobody says otherwise."""
+    cold_start_s: float | None = None
+    """From starting the server to its first token; None unless this process started it."""
+    server_pid: int | None = None
+    """Process under which all of the server runs; None unless this process started it."""
     probe_pages: ClassVar[tuple[str, ...]] = ()
     """Paths below the server's root that `recognise` looks at; without one `--provider auto` does not look for such
     servers. A GET of them must be cheap: a page that makes the server generate is none to name here."""

@@ -15,33 +15,45 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from pytest_modellens.errors import ProtocolError, RequestError, StatusError, StreamedError, WrongModelError
 from pytest_modellens.events import CompletionEvent, ErrorEvent, EventBus, TokenGeneratedEvent
 from pytest_modellens.measure import metrics
 from pytest_modellens.measure.client import Client
 from pytest_modellens.measure.reply import Reply, transport_of
-from pytest_modellens.measure.route import Route
+from pytest_modellens.measure.route import Route, basic_authorization
+from pytest_modellens.measure.timeline import TextEvent, Timeline
 from pytest_modellens.providers import control
-from pytest_modellens.providers.answer import timeline_of
-from pytest_modellens.providers.base import APICallMetrics, ProviderAdapter, RunRequest, RunResult, normalize_base_url
-from pytest_modellens.providers.credentials import key_hint, scrubbed
+from pytest_modellens.providers.base import (
+    APICallMetrics,
+    ProviderAdapter,
+    RunRequest,
+    RunResult,
+    get_root_url,
+    normalize_base_url,
+    url_join,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from pytest_modellens.hardware.prometheus import ServerMetrics
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.timeline import TextPart
     from pytest_modellens.measure.wire import WireRequest
-    from pytest_modellens.providers.answer import Answer
     from pytest_modellens.providers.base import Message
+    from pytest_modellens.providers.openai_wire import ChatAnswer
 
 __all__ = ["RECEIVED_CHARACTERS", "Asked", "HTTPProvider"]
 
 log = logging.getLogger(__name__)
 
 RECEIVED_CHARACTERS = 2000
+_SECRET_LENGTH = 6
+"""Shorter values are nobody's secret ("none", "EMPTY", "1"), and words in many messages."""
 
 
 class Asked(NamedTuple):
@@ -65,6 +77,10 @@ class HTTPProvider(ProviderAdapter):
     """False for servers that we start on this machine."""
     start_command: ClassVar[str] = ""
     """How a user starts such a server, for the message that says there is none."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Sent with every request, to the control plane too; set it on an instance."""
+    server_metrics: ClassVar[ServerMetrics | None] = None
+    """Where its Prometheus page is and what its names mean; None: there is none, and none is asked for."""
 
     def __init__(
         self,
@@ -110,7 +126,7 @@ class HTTPProvider(ProviderAdapter):
         """Return how this server wants to be asked."""
 
     @abstractmethod
-    def decode_body(self, exchange: Exchange) -> Answer:
+    def decode_body(self, exchange: Exchange) -> ChatAnswer:
         """Return what a response with a success status means."""
 
     @abstractmethod
@@ -201,7 +217,7 @@ class HTTPProvider(ProviderAdapter):
         """Return what a finished exchange means."""
         arrivals = exchange.arrivals()
         parser = exchange.parser
-        answer: Answer | None = None
+        answer: ChatAnswer | None = None
         error: RequestError | None = exchange.error
         if parser.status is not None and parser.status >= 300:
             # The status says more than the way in which the body ended.
@@ -211,9 +227,10 @@ class HTTPProvider(ProviderAdapter):
             if error is None or isinstance(failure, StreamedError):
                 # What the server said before it closed explains more than that it closed.
                 error = failure
+        events = _text_events(answer, arrivals.stamps) if answer else ()
         if answer and not error and answer.model and not self.served_model(request.model, answer.model):
             error = self._wrong_model(request.model, answer.model)
-        timeline = timeline_of(exchange, answer, arrivals.stamps, streamed=request.stream, failed=error is not None)
+        timeline = self._timeline(request, exchange, answer, events, arrivals.stamps, failed=error is not None)
         events_per_read = Counter(delta.read for delta in answer.deltas) if answer else Counter[int]()
         coalesced = sum(number > 1 for number in events_per_read.values())
         return Reply(
@@ -284,27 +301,36 @@ class HTTPProvider(ProviderAdapter):
             requests.RequestException: no connection, a time-out, or an error status.
             ValueError: no JSON.
         """
-        return control.get_json(url, api_key=self._api_key, use_proxies=self.uses_proxies)
+        return control.get_json(url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers)
 
-    def object_at(self, url: str) -> dict[str, Any]:
-        """Return the JSON object at `url`; an empty one when there is none. Never raises."""
-        try:
-            value = self.get(url)
-        except (OSError, ValueError, RecursionError) as exc:  # requests' own are OSErrors
-            log.debug("%s: no JSON: %s", url, exc)
-            return {}
-        return value if isinstance(value, dict) else {}
+    def metrics_page(self) -> bytes:
+        """Return the server's Prometheus page as it is now.
+
+        Raises:
+            ValueError: there is none, or the provider knows of none.
+        """
+        if self.server_metrics is None:
+            raise ValueError(f"provider {self.name}: knows of no Prometheus page")
+        url = url_join(get_root_url(self.base_url), self.server_metrics.path)
+        return control.get_bytes(url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers)
 
     def text_at(self, url: str, key: str) -> str | None:
         """Return the text that the JSON object at `url` has under `key`; None when there is none. Never raises."""
-        return value if isinstance(value := self.object_at(url).get(key), str) else None
+        try:
+            value = self.get(url)[key]
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as exc:  # requests' own are OSErrors
+            log.debug("%s: no %s: %s", url, key, exc)
+            return None
+        return value if isinstance(value, str) else None
 
     def answers(self, url: str) -> bool:
         """Return whether a GET of `url` has a success status. Never raises; takes 5 s at most."""
         import requests
 
         try:
-            return control.has_success_status(url, api_key=self._api_key, use_proxies=self.uses_proxies)
+            return control.has_success_status(
+                url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers
+            )
         except (requests.ConnectionError, requests.Timeout) as exc:
             log.debug("%s: not reachable: %s", url, exc)
         except (OSError, ValueError) as exc:  # a CA bundle that is not there is a plain OSError
@@ -312,7 +338,7 @@ class HTTPProvider(ProviderAdapter):
         return False
 
     def _auth(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+        return {**self.headers, **({"Authorization": f"Bearer {self._api_key}"} if self._api_key else {})}
 
     @contextmanager
     def lend_client(self) -> Iterator[Client]:
@@ -325,7 +351,7 @@ class HTTPProvider(ProviderAdapter):
             raise
         self._idle_clients.append(client)
 
-    def _body(self, exchange: Exchange) -> tuple[Answer | None, RequestError | None]:
+    def _body(self, exchange: Exchange) -> tuple[ChatAnswer | None, RequestError | None]:
         encoding = exchange.parser.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             return None, ProtocolError(f"the server compressed its answer although not asked to ({encoding})")
@@ -343,8 +369,7 @@ class HTTPProvider(ProviderAdapter):
         said = self.error_message(self._scrub(exchange, body.decode("utf-8", "replace")).encode())
         retry_after = parser.headers.get("retry-after")
         wait = f"; Retry-After: {retry_after}" if retry_after else ""
-        said = (said or "no explanation") + key_hint(status, exchange.request, self.api_key_env)
-        return StatusError(f"HTTP {status}{wait}: {said}", status=status, retry_after=retry_after)
+        return StatusError(f"HTTP {status}{wait}: {said or 'no explanation'}", status=status, retry_after=retry_after)
 
     def _wrong_model(self, asked: str, answered: str) -> RequestError:
         return WrongModelError(f"asked for model {asked!r}, answered by {answered!r} (the server serves only that one)")
@@ -365,7 +390,44 @@ class HTTPProvider(ProviderAdapter):
         return self._scrub(exchange, raw.decode("utf-8", "replace"))[:RECEIVED_CHARACTERS]
 
     def _scrub(self, exchange: Exchange, text: str) -> str:
-        return scrubbed(text, exchange.request, self._api_key)
+        """Return `text` without the secrets that were sent: servers like to quote a key that they refuse."""
+        headers = exchange.request.headers.items()
+        sent = [value for name, value in headers if name.lower() not in {"accept", "content-type"}]
+        # "Bearer KEY" is quoted without its scheme as well.
+        secrets = {self._api_key or "", *sent, *(value.partition(" ")[2] for value in sent)}
+        url = urlsplit(exchange.request.url)
+        if url.password is not None:
+            basic = basic_authorization(url.username or "", url.password)
+            secrets |= {url.password, unquote(url.password), basic.partition(" ")[2]}
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= _SECRET_LENGTH:
+                text = text.replace(secret, "***")
+        return text
+
+    def _timeline(
+        self,
+        request: RunRequest,
+        exchange: Exchange,
+        answer: ChatAnswer | None,
+        events: tuple[TextEvent, ...],
+        stamps: list[int],
+        *,
+        failed: bool,
+    ) -> Timeline | None:
+        if exchange.sent_ns is None:
+            return None
+        header_read = exchange.parser.header_read
+        ended = exchange.closed_ns if exchange.closed_ns is not None else stamps[-1] if stamps else None
+        timeline = Timeline(
+            scheduled_ns=exchange.scheduled_ns if exchange.scheduled_ns is not None else exchange.sent_ns,
+            sent_ns=exchange.sent_ns,
+            headers_ns=stamps[header_read] if header_read is not None else None,
+            ended_ns=None if failed else ended,
+            events=events,
+            streamed=request.stream,
+        )
+        # What the server did counts, not what it was asked: some ignore `stream`.
+        return replace(timeline, usage=answer.usage, streamed=answer.streamed) if answer else timeline
 
     def _live(self, request_id: str) -> Callable[[Exchange], None]:
         decode, source, index = self.live_decoder(), self.event_source, 0
@@ -390,3 +452,7 @@ class HTTPProvider(ProviderAdapter):
 def _close_all(clients: list[Client]) -> None:
     while clients:
         clients.pop().close()
+
+
+def _text_events(answer: ChatAnswer, stamps: list[int]) -> tuple[TextEvent, ...]:
+    return tuple(TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in answer.deltas)

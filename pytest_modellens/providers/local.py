@@ -77,6 +77,7 @@ class LocalProvider(LlamaCppProvider):
         if self.server.pid is None:
             self.server.start()
             self.base_url = self.server.url
+            self.cold_start_s, self.server_pid = self.server.start_seconds, self.server.pid
 
     def health_check(self) -> bool:
         """Return whether the server runs and is well; does not start it."""

@@ -6,10 +6,13 @@ import difflib
 import inspect
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import ConfigError, UnknownProviderError
 from pytest_modellens.providers.base import ProviderAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["GROUP", "check_name", "create_provider", "names_to_probe", "provider_class", "provider_names"]
 
@@ -17,15 +20,8 @@ GROUP = "pytest_modellens.providers"
 """Entry-point group of providers in other packages: `name = "package.module:Class"`."""
 
 _OURS = {
-    "lmstudio": "lmstudio:LMStudioProvider",
-    "ollama": "ollama:OllamaProvider",
     "llamacpp": "llamacpp:LlamaCppProvider",
     "vllm": "vllm:VLLMProvider",
-    "sglang": "sglang:SGLangProvider",
-    "tgi": "tgi:TGIProvider",
-    "openwebui": "openwebui:OpenWebUIProvider",
-    "jan": "jan:JanProvider",
-    "transformers": "transformers:TransformersProvider",
     "openai": "openai:OpenAIProvider",
     "local": "local:LocalProvider",
 }
@@ -46,13 +42,13 @@ def names_to_probe() -> list[str]:
     return [*_OURS, *sorted(_others().keys() - _OURS.keys())]
 
 
-def check_name(name: str) -> None:
-    """Return when somebody has the name; imports no provider.
+def check_name(name: str, *, others: Iterable[str] = ()) -> None:
+    """Return when somebody has the name, or it is one of `others`; imports no provider.
 
     Raises:
         UnknownProviderError: nobody has it; the message lists the known names and suggests the nearest.
     """
-    known = provider_names()
+    known = sorted({*provider_names(), *others})
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

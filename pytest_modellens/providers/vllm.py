@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_modellens.providers.base import RunRequest, get_root_url, url_join
+from pytest_modellens.hardware.prometheus import ServerMetrics
+from pytest_modellens.providers.base import Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from pytest_modellens.providers.probe import Fact
 
@@ -21,6 +22,17 @@ class VLLMProvider(OpenAICompatibleProvider):
     default_port: ClassVar[int] = 8000
     api_key_env: ClassVar[str | None] = "VLLM_API_KEY"
     start_command: ClassVar[str] = "vllm serve MODEL"
+    server_metrics: ClassVar[ServerMetrics | None] = ServerMetrics(
+        {
+            "requests_running": "vllm:num_requests_running",
+            "requests_waiting": "vllm:num_requests_waiting",
+            "kv_cache_percent": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+            "prompt_tokens": "vllm:prompt_tokens_total",
+            "cached_tokens": ("vllm:prompt_tokens_cached_total", "vllm:prefix_cache_hits_total"),
+            "generation_tokens": "vllm:generation_tokens_total",
+            "preemptions": "vllm:num_preemptions_total",
+        }
+    )
     probe_pages: ClassVar[tuple[str, ...]] = ("/version", "/v1/models")
 
     @classmethod
@@ -41,6 +53,16 @@ class VLLMProvider(OpenAICompatibleProvider):
     def health_check(self) -> bool:
         """Return whether `/health` is well. Never raises; takes 5 seconds at most."""
         return self.answers(url_join(get_root_url(self.base_url), "health"))
+
+    def model_from(self, entry: dict[str, Any]) -> Model:
+        """Return the model; vLLM says how long its context is, but neither size nor quantization."""
+        length = entry.get("max_model_len")
+        return Model(
+            id=str(entry["id"]),
+            name=str(entry.get("root") or entry["id"]),
+            provider=self.name,
+            context_length=length if isinstance(length, int) else None,
+        )
 
     def body(self, request: RunRequest) -> dict[str, Any]:
         """Return the body; vLLM's chunks are not tokens, so it is asked to count them per event."""

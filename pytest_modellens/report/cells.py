@@ -59,9 +59,12 @@ class CellData:
         self.server: dict[str, array[float]] = {}
         """The server's own timings of the averaged requests, in ms, by name."""
         self.facts: dict[str, set[Any]] = {
-            name: set() for name in ("tokens_source", "tokens_per_second_mode", "clock", "clock_note", "invalid")
+            name: set()
+            for name in ("tokens_source", "tokens_per_second_mode", "clock", "clock_note", "invalid", "degraded")
         }
-        """The different values of fields that have few; of the averaged requests, but for `invalid`."""
+        """The different values of fields that have few; of the averaged requests, but for `invalid` and `degraded`."""
+        self.server_side: Mapping[str, Any] = {}
+        """The server's own numbers over the cell; empty without any."""
         self.definitions: set[Any] = set()
         """Versions of the metric definitions, of all records."""
         self.averaged: list[Mapping[str, Any]] = []
@@ -72,6 +75,8 @@ class CellData:
     def add(self, record: Mapping[str, Any]) -> None:
         """Take in one record; warm-up and transient ones count only where they failed."""
         self.definitions.add(record.get("metric_definitions"))
+        self.facts["degraded"].update(record.get("degraded") or ())
+        self.server_side = self.server_side or record.get("server") or {}
         if record.get("phase", "measured") != "measured":
             if not record["ok"]:
                 self.counts["warmup_failed"] += 1

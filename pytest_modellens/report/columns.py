@@ -27,6 +27,9 @@ __all__ = [
     "METRICS",
     "REQUESTS",
     "REQUEST_COLUMNS",
+    "SERVER",
+    "SERVER_COLUMNS",
+    "SERVER_SUMMARY",
     "TIMELINE",
     "TIMELINE_COLUMNS",
     "Column",
@@ -114,6 +117,27 @@ HARDWARE_PEAKS = {
 """Keys of `HardwareSampler.summary()` that a cell shows, with unit and meaning."""
 
 
+SERVER_SUMMARY = {
+    "requests_running_mean": ("", "requests that the server computed, mean over the load"),
+    "requests_running_peak": ("", "most requests that it computed at once"),
+    "requests_waiting_mean": ("", "requests in the server's queue, mean over the load"),
+    "requests_waiting_peak": ("", "longest that its queue was"),
+    "kv_cache_percent_mean": ("%", "how full its key-value cache was, mean over the load"),
+    "kv_cache_percent_peak": ("%", "fullest that its key-value cache was"),
+    "preemptions": ("", "requests that lost their place in the cache and began again, by its counters"),
+    "prompt_tokens": ("", "tokens of prompts, by its counters"),
+    "computed_prompt_tokens": ("", "tokens of prompts that it computed, by its counters"),
+    "cached_tokens": ("", "tokens of prompts that its cache had, by its counters"),
+    "cache_hit_percent": ("%", "share of prompt tokens that its cache had"),
+    "generation_tokens": ("", "tokens that it wrote, by its counters"),
+    "client_prompt_tokens": ("", "tokens of prompts of the same requests, warm-up too, as the client counted"),
+    "client_generation_tokens": ("", "tokens of answers of the same requests, warm-up too, as the client counted"),
+    "cached_tokens_by": ("", "what tells what was cached: usage of each request, counters of the cell, or nothing"),
+    "note": ("", "why its metrics are not there, or not whole"),
+}
+"""Keys of `Record.server` that a cell shows, with unit and meaning."""
+
+
 def _json(name: str, row: Mapping[str, Any]) -> str | None:
     return msgspec.json.encode(row[name], order="sorted").decode() if row.get(name) else None
 
@@ -141,8 +165,8 @@ def _gaps(field: str, meaning: str) -> tuple[Column, ...]:
     )
 
 
-def _sentences(record: Mapping[str, Any]) -> str | None:
-    return "; ".join(record.get("expect_failures") or ()) or None
+def _joined(name: str, record: Mapping[str, Any]) -> str | None:
+    return "; ".join(record.get(name) or ()) or None
 
 
 KEY = ("suite", "case", "params", "provider", "model")
@@ -152,12 +176,13 @@ KEY_COLUMNS = (
     _field("suite", "", "suite file, or the test file that sent the request"),
     _field("case", "", "case of the suite"),
     _object("params", "", "point of the matrix, as JSON"),
-    _field("provider", "", "provider that was asked"),
+    _field("provider", "", "what the run calls the server: its provider, or the name it was given"),
     _field("model", "", "model that was asked for"),
 )
 
 REQUEST_COLUMNS = (
     *KEY_COLUMNS,
+    _field("provider_kind", "", "provider behind that name"),
     _field("round", "", "position among the requests of its phase, from 0"),
     _field("phase", "", "measured or warmup"),
     _field("started_at", "", "wall time of sending, UTC"),
@@ -166,8 +191,17 @@ REQUEST_COLUMNS = (
     _field("error", "", "what failed"),
     _field("status", "", "HTTP status"),
     _field("retry_after", "", "Retry-After header"),
-    Column("expect_failures", "", "why the answer is not what the case expects", "expect_failures", _sentences),
+    Column(
+        "expect_failures",
+        "",
+        "why the answer is not what the case expects",
+        "expect_failures",
+        partial(_joined, "expect_failures"),
+    ),
     _field("invalid", "", "why a successful request is not averaged in"),
+    Column(
+        "degraded", "", "what disturbed the machine or the server meanwhile", "degraded", partial(_joined, "degraded")
+    ),
     _metric("ttft_ms"),
     _field("ttfo_ms", "ms", "time to first visible output"),
     _metric("total_time_ms"),
@@ -200,6 +234,7 @@ REQUEST_COLUMNS = (
     _field("pause_ms", "ms", "longest time without a look at the sockets meanwhile"),
     _field("rounds", "", "measured requests that the cell was to send"),
     _field("worker", "", "xdist worker"),
+    _field("cold_start_s", "s", "from starting the server to its first token, where the run started it"),
     _field("clock", "", "what stamped arrivals"),
     _field("clock_note", "", "why the clock is not the best one"),
     _field("reads", "", "reads from the socket"),
@@ -241,6 +276,27 @@ HARDWARE_COLUMNS = (
 )
 """hardware.csv, in order: one row a sample."""
 
+SERVER_COLUMNS = (
+    Column("suite", "", "suite file of the cell that was measured meanwhile"),
+    Column("case", "", "case of that cell"),
+    Column("params", "", "point of its matrix, as JSON", value=partial(_json, "params")),
+    Column("provider", "", "provider of that cell"),
+    Column("model", "", "model of that cell"),
+    Column("at", "", "wall time of the answer, UTC"),
+    Column("at_ms", "ms", "time since just before the cell"),
+    Column("phase", "", "before, during or after the cell"),
+    Column("requests_running", "", "requests that the server computes"),
+    Column("requests_waiting", "", "requests in its queue"),
+    Column("kv_cache_percent", "%", "how full its key-value cache is; of several engines the fullest"),
+    Column("prompt_tokens", "", "tokens of prompts since its start"),
+    Column("computed_prompt_tokens", "", "tokens of prompts that it computed since its start"),
+    Column("cached_tokens", "", "tokens of prompts that its cache had since its start"),
+    Column("generation_tokens", "", "tokens written since its start"),
+    Column("preemptions", "", "requests that lost their place in the cache since its start"),
+    Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
+)
+"""server.csv, in order: one row an answer of the server's Prometheus page."""
+
 TIMELINE_COLUMNS = (
     *KEY_COLUMNS,
     _field("round", "", "the request: position among those of its phase, from 0"),
@@ -258,4 +314,7 @@ TIMELINE_COLUMNS = (
 
 REQUESTS = Table("requests.csv", "a request, warm-up and failed ones too", REQUEST_COLUMNS)
 HARDWARE = Table("hardware.csv", "a sample of the hardware", HARDWARE_COLUMNS)
+SERVER = Table(
+    "server.csv", "a look at the server's own metrics; the file is there where there were any", SERVER_COLUMNS
+)
 TIMELINE = Table("timeline.csv", "a piece of an answer as it arrived", TIMELINE_COLUMNS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.report.cells import cell_key
-from pytest_modellens.report.columns import HARDWARE, REQUESTS, TIMELINE
+from pytest_modellens.report.columns import HARDWARE, REQUESTS, SERVER, TIMELINE
 from pytest_modellens.report.summary_columns import SUMMARY
 from pytest_modellens.text import printable
 
@@ -26,6 +26,7 @@ __all__ = [
     "plain_text",
     "write_hardware_csv",
     "write_requests_csv",
+    "write_server_csv",
     "write_summary_csv",
     "write_timeline_csv",
 ]
@@ -65,6 +66,15 @@ def write_hardware_csv(folder: Path, hardware: Iterable[Mapping[str, Any]]) -> N
         StorageError: the file cannot be written.
     """
     _write(folder, HARDWARE, ({**cell, **sample} for cell in hardware for sample in cell["series"]))
+
+
+def write_server_csv(folder: Path, server: Iterable[Mapping[str, Any]]) -> None:
+    """Write server.csv into `folder`: one row a look at its metrics, from rows as `RunFolder.write_server` takes.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    _write(folder, SERVER, ({**cell, **sample} for cell in server for sample in cell["series"]))
 
 
 def write_timeline_csv(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:

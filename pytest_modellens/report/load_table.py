@@ -11,7 +11,7 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["load_table"]
+__all__ = ["load_names", "load_table"]
 
 _HEADER = ("load", "asked", "achieved", "req/s", "tok/s", "goodput 95 %", "err", "dropped")
 _NOTES = (
@@ -32,7 +32,7 @@ def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
     if not loads:
         return []
     room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
-    names = _names(loads)
+    names = load_names(loads)
     rows = [(name, *_row(cell)) for name, cell in zip(names, loads, strict=True)]
     widths = [max(len(text) for text in column) for column in zip(_HEADER, *rows, strict=True)]
     # The load's name gives way: everything else is short.
@@ -49,7 +49,7 @@ def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
     return [*lines, *(Line(f"  {note}") for note in _NOTES), Line("")]
 
 
-def _names(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+def load_names(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what each load is called, with its provider in front where there are several."""
     has_several = len({cell.get("provider") for cell in cells}) > 1
     names = []

@@ -72,6 +72,10 @@ class CellSummary:
     """Peaks by the names of `HARDWARE_PEAKS`; those not known are left out."""
     load: Mapping[str, Any] | None = None
     """What run.json says of the cell's load; None without one."""
+    server: Mapping[str, Any] = field(default_factory=dict)
+    """The server's own numbers over the whole cell (see `Record.server`); empty without any."""
+    degraded: tuple[str, ...] = ()
+    """What disturbed the machine or the server while the cell ran."""
 
     @property
     def n_errors(self) -> int:
@@ -155,6 +159,8 @@ def _summarise(cell: CellData, peaks: Mapping[str, float], load: Mapping[str, An
         tokens_per_second_mode=_one(cell.facts["tokens_per_second_mode"]),
         hardware=peaks,
         load=load,
+        server=cell.server_side,
+        degraded=tuple(sorted(cell.facts["degraded"])),
     )
 
 

@@ -14,6 +14,8 @@ from pytest_modellens.report.columns import (
     KEY_COLUMNS,
     METRICS,
     REQUESTS,
+    SERVER,
+    SERVER_SUMMARY,
     TIMELINE,
     Column,
     Table,
@@ -80,6 +82,11 @@ def _peak(name: str) -> Column:
     return Column(name, unit, meaning, value=lambda cell: cell.hardware.get(name))
 
 
+def _of_server(name: str) -> Column:
+    unit, meaning = SERVER_SUMMARY[name]
+    return Column(f"server_{name}", unit, meaning, "server", lambda cell: cell.server.get(name))
+
+
 def _of_load(name: str, unit: str, description: str, *path: str) -> Column:
     def value(cell: CellSummary) -> Any:
         found: Any = cell.load
@@ -119,6 +126,14 @@ SUMMARY_COLUMNS = (
     _of_load("transient_requests", "", "of a load: dropped, from before it was steady", "transient_requests"),
     _of_load("client_bound", "", "of a load: whether it shows the client's limits", "health", "client_bound"),
     *map(_peak, HARDWARE_PEAKS),
+    *map(_of_server, SERVER_SUMMARY),
+    Column(
+        "degraded",
+        "",
+        "what disturbed the machine or the server meanwhile",
+        "degraded",
+        lambda cell: "; ".join(cell.degraded) or None,
+    ),
     Column("schema_version", "", "version of records and of these columns", "schema_version", lambda _: SCHEMA_VERSION),
 )
 """summary.csv, in order: one row a cell, made of a `CellSummary`."""
@@ -126,5 +141,5 @@ SUMMARY_COLUMNS = (
 SUMMARY = Table(
     "summary.csv", "a cell: a case at one point of its matrix, with one provider and one model", SUMMARY_COLUMNS
 )
-TABLES = (REQUESTS, SUMMARY, HARDWARE, TIMELINE)
+TABLES = (REQUESTS, SUMMARY, HARDWARE, SERVER, TIMELINE)
 """Every CSV file of a run."""

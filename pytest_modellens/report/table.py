@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_modellens.text import printable
@@ -22,6 +23,8 @@ _NOTES = {
     "!": "! some requests are not valid measurements and are left out",
     "~": "~ tokens estimated: one event counted as one, the server gave no count",
     "c": "c prompts came from the server's cache: TTFT leaves out work (use cache: cold)",
+    "?": "? cache: cold or warm was asked for, and the server does not tell whether it was",
+    "d": "d degraded: the machine or the server was disturbed",
     "e": "e not streamed: tokens per second end to end, time to first token included",
 }
 
@@ -97,7 +100,9 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
     marks = "✗" if failed else "✓"
     marks += "!" if cell.n_invalid else ""
     marks += "~" if cell.tokens_estimated else ""
-    marks += "c" if cell.n_cached else ""
+    marks += "c" if cell.n_cached or _is_cached_by_counters(cell) else ""
+    marks += "?" if cell.server.get("cache") and cell.server.get("cached_tokens_by") == "nothing" else ""
+    marks += "d" if cell.degraded else ""
     marks += "e" if cell.tokens_per_second_mode == "end_to_end" else ""
     n_failed = cell.n_errors + cell.n_warmup_failed
     return _Row(
@@ -110,6 +115,10 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
         errors=str(n_failed) if n_failed else "–",
         marks=marks,
     )
+
+
+def _is_cached_by_counters(cell: CellSummary) -> bool:
+    return cell.server.get("cached_tokens_by") == "counters" and bool(cell.server.get("cached_tokens"))
 
 
 def _speed(rate: Distribution) -> str:
@@ -134,4 +143,6 @@ def _notes(rows: Sequence[_Row], cells: Sequence[CellSummary]) -> list[str]:
     notes = ["medians; TTFT and TPOT in ms"]
     if any(cell.tokens_per_second.p50 is not None and cell.tokens_per_second.interval is None for cell in cells):
         notes.append("no 95 % interval of a median from fewer than 6 requests")
-    return [*notes, *(note for mark, note in _NOTES.items() if mark in marks)]
+    reasons = dict.fromkeys(printable(reason, 200) for cell in cells for reason in cell.degraded)
+    said = [note for mark, note in _NOTES.items() if mark in marks]
+    return [*notes, *said, *(f"  {line}" for reason in reasons for line in textwrap.wrap(reason, MIN_WIDTH - 6))]

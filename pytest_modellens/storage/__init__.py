@@ -4,6 +4,7 @@ results/20261121T203000Z-smoke/
     run.json         what was run, where and with which options; replaced as a whole
     requests.jsonl   one record a line, append-only
     hardware.jsonl   one hardware series a line, append-only
+    server.jsonl     one series of the server's own metrics a line, append-only; only where there were any
 """
 
 from pytest_modellens.storage.folder import RunFolder

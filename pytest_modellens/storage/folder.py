@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["HARDWARE", "REQUESTS", "RUN", "RunFolder"]
+__all__ = ["HARDWARE", "REQUESTS", "RUN", "SERVER", "RunFolder"]
 
 RUN = "run.json"
 REQUESTS = "requests.jsonl"
 HARDWARE = "hardware.jsonl"
+SERVER = "server.jsonl"
 
 _LONGEST_NAME = 60
 
@@ -40,7 +41,7 @@ class RunFolder:
         self.started_at = started_at
         """UTC, ISO 8601."""
         self._requests = LineFile(path / REQUESTS)
-        self._hardware: LineFile | None = None
+        self._series: dict[str, LineFile] = {}
         self._counts = {"requests": 0, "ok": 0, "errors": 0}
 
     @classmethod
@@ -91,9 +92,20 @@ class RunFolder:
         A row holds suite, case, params, provider and model of its cell, `summary` (what
         `HardwareSampler.summary()` returned) and `series`.
         """
-        if self._hardware is None:
-            self._hardware = LineFile(self.path / HARDWARE)
-        self._hardware.append(rows)
+        self._add_series(HARDWARE, rows)
+
+    def write_server(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add `rows` to server.jsonl, under the same promise as `append`.
+
+        A row holds suite, case, params, provider and model of its cell, `summary` and `series` (of `ServerScraper`).
+        """
+        self._add_series(SERVER, rows)
+
+    def _add_series(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        file = self._series.get(name)
+        if file is None:
+            file = self._series[name] = LineFile(self.path / name)
+        file.append(rows)
 
     def write_run(self, meta: Mapping[str, Any]) -> None:
         """Replace run.json by `meta`, as a whole or not at all.
@@ -116,8 +128,8 @@ class RunFolder:
             StorageError: records were lost.
         """
         with contextlib.ExitStack() as stack:
-            if self._hardware is not None:
-                stack.callback(self._hardware.close)
+            for file in self._series.values():
+                stack.callback(file.close)
             stack.callback(self._requests.close)
 
     def _replace(self, path: Path, data: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_modellens.hardware import sampler as module
+from pytest_modellens.hardware import watcher
 from pytest_modellens.hardware.gpu import GpuReader
 from pytest_modellens.hardware.sampler import GAUGES, SHARES, HardwareSampler
 from pytest_modellens.hardware.system import read_memory
@@ -167,7 +168,7 @@ def test_sampler_does_not_wait_for_a_driver_that_hangs(monkeypatch: pytest.Monke
         return good()
 
     monkeypatch.setattr(module, "read_memory", hang)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(watcher, "PATIENCE_S", 0.02)
     with HardwareSampler() as sampler:
         assert sampler.summary()["sampler_note"] == "the first sample took more than 0.02 s"
     assert sampler.summary()["sampler_note"] == "the last sample took more than 0.02 s"

@@ -27,11 +27,15 @@ class FakeServer(ThreadingHTTPServer):
         self.connections = 0
         self.chats: list[dict[str, Any]] = []
         """Bodies of the chat requests, in order."""
+        self.headers: list[dict[str, str]] = []
+        """Headers of the chat requests, in order."""
+        self.page_headers: dict[str, dict[str, str]] = {}
+        """Headers that each page was asked for with last."""
         self.models = ["fake"]
-        self.pages: dict[str, Any] = {}
-        """More pages, or others in the place of the usual ones."""
-        self.asked_pages: list[str] = []
-        """Paths of the pages that were asked for, in order."""
+        self.metrics: Callable[[], str] | None = None
+        """What `/metrics` says; None: there is no such page."""
+        self.pages: list[str] = []
+        """Paths of the control plane that were asked for, in order."""
 
     @property
     def url(self) -> str:
@@ -54,18 +58,26 @@ class Chat(BaseHTTPRequestHandler):
     body: dict[str, Any]
 
     def do_GET(self) -> None:
+        self.server.page_headers[self.path] = dict(self.headers)
+        self.server.pages.append(self.path)
+        if self.path == "/metrics" and self.server.metrics is not None:
+            page = self.server.metrics().encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
         known: dict[str, Any] = {
             "/health": {"status": "ok"},
             "/props": {"build_info": "b1-fake"},
             "/v1/models": {"data": [{"id": model} for model in self.server.models]},
-            **self.server.pages,
         }
-        self.server.asked_pages.append(self.path)
         self.json(known[self.path]) if self.path in known else self.json({"error": "no such page"}, status=404)
 
     def do_POST(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.chats.append(self.body)
+        self.server.headers.append(dict(self.headers))
         self.server.answer(self)
 
     def json(self, value: Any, *, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> None:

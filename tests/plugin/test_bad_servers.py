@@ -54,7 +54,7 @@ def not_json(chat: Chat) -> None:
 
 
 ANSWERS: dict[str, tuple[Callable[[Chat], None], str, int | None, str]] = {
-    "401": (status(401, "bad key"), "http_4xx", 401, "HTTP 401: bad key (no API key was sent; set LLAMA_API_KEY, *)"),
+    "401": (status(401, "bad key"), "http_4xx", 401, "HTTP 401: bad key"),
     "404": (status(404, "model not found"), "http_4xx", 404, "HTTP 404: model not found"),
     "429": (status(429, "slow down", Retry_After="7"), "http_429", 429, "HTTP 429; Retry-After: 7: slow down"),
     "500": (status(500, "oops"), "http_5xx", 500, "HTTP 500: oops"),
@@ -142,7 +142,9 @@ def test_nothing_listening_skips_and_says_how_to_start_one(project: Project, clo
     project.suite()
     result = project.run(f"http://127.0.0.1:{closed_port}/v1", "-rs")
     result.assert_outcomes(skipped=3)
-    hint = "start it: llama-server -m MODEL.gguf, or give its address with --modellens-base-url; without any server: *"
+    hint = (
+        "start it: llama-server -m MODEL.gguf, or give its address with --provider llamacpp=URL; without any server: *"
+    )
     place = f"llamacpp: no server at http://127.0.0.1:{closed_port}/v1 ({hint})"
     result.stdout.fnmatch_lines([f"SKIPPED [[]2] suites/chat.yaml:6: {place}"])
     assert project.folders == []

@@ -89,8 +89,8 @@ def test_bad_value_of_the_ini_file_is_named_as_there(project: Project) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: jan, llamacpp, *vllm)"),
-        ("", "unknown provider '' (known: jan, llamacpp, *vllm)"),
+        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: auto, llamacpp, local, *vllm)"),
+        ("", "unknown provider '' (known: auto, llamacpp, local, *vllm)"),
         ("vllm=host:8000", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
         ("vllm=", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
     ],
@@ -141,7 +141,7 @@ def test_api_key_variable_that_is_not_set_is_told(project: Project, server: Fake
     project.case()
     result = project.run(server, "--modellens-api-key-env", "NO_SUCH_KEY")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*--modellens-api-key-env: the variable NO_SUCH_KEY is not set"])
+    result.stdout.fnmatch_lines(["*llamacpp: API key: the variable NO_SUCH_KEY is not set (export NO_SUCH_KEY=…)"])
     result.stdout.no_fnmatch_line("*Traceback*")
     assert server.connections == 0
 
@@ -173,4 +173,4 @@ def test_table_of_the_documentation_equals_the_code() -> None:
     assert documented[: len(expected)] == expected
     assert [line for line in lines if "`modellens_strict`" in line]
     assert [line for line in lines if "`modellens_suite_files`" in line]
-    assert [line for line in lines if line.startswith("| `--provider NAME[=URL]`")]
+    assert [line for line in lines if line.startswith("| `--provider [NAME:]PROVIDER[=URL]`")]

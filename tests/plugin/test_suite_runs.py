@@ -30,7 +30,9 @@ def test_suite_passes_on_a_real_server(project: Project, llama_url: str) -> None
     project.suite()
     result = project.run(llama_url, "-v")
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["modellens: llamacpp", *(f"{item.replace('[', '[[]')} PASSED*" for item in IDS)])
+    result.stdout.fnmatch_lines(
+        ["modellens: llamacpp=http:*", *(f"{item.replace('[', '[[]')} PASSED*" for item in IDS)]
+    )
     records = project.result.records
     assert [record["completion_tokens"] for record in records] == [4] * 9
     assert {record["model"] for record in records} == {"tiny"}
@@ -44,7 +46,7 @@ def test_suite_passes_on_the_local_provider(project: Project, tiny_model: Path) 
     result.stdout.fnmatch_lines(["modellens: local", "suites/chat.yaml::capital[[]local] PASSED*"])
     local = project.result.meta["servers"]["local"]
     assert local["models"][0]["id"] == "tiny"
-    assert local["start_seconds"] > 0
+    assert local["cold_start_s"] > 0
     assert (project.result.folder / "server-local.log").stat().st_size > 0
 
 

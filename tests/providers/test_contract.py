@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -30,6 +29,7 @@ from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.recording import Origin, record_of
+from pytest_modellens.testing.manners import BANNED
 from tests.fault_server import SSE, FaultServer, Read, Wait, chunk, response, sse
 from tests.providers.asking import ASK, FIRST, ONE, STOP, TWO, USAGE, WHOLE, stream
 from tests.transcripts.loader import Transcript
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from pytest_modellens.providers.base import Message
 
 PACKAGE = Path(pytest_modellens.__file__).parent
-BANNED = re.compile(r"""\.rstrip\(["']/["']\)|\.removesuffix\(["']/v1["']\)|f["']\{[\w.]*(?:base|url)[\w.]*\}/""")
 
 
 class Foreign(ProviderAdapter):

@@ -13,19 +13,7 @@ from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.providers.registry import GROUP, check_name, create_provider, provider_class, provider_names
 from pytest_modellens.providers.vllm import VLLMProvider
 
-OURS = [
-    "jan",
-    "llamacpp",
-    "lmstudio",
-    "local",
-    "ollama",
-    "openai",
-    "openwebui",
-    "sglang",
-    "tgi",
-    "transformers",
-    "vllm",
-]
+OURS = ["llamacpp", "local", "openai", "vllm"]
 
 
 class Plain(OpenAIProvider):

@@ -26,7 +26,6 @@ _MODELS = {
     "vllm": "tiny",
     "transformers": "models/tiny-llama-hf",
     "llama-cpp-python": "smollm2",
-    "openwebui": "smollm2-135m-instruct",
 }
 
 

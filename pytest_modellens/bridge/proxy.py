@@ -1,0 +1,95 @@
+"""A proxy on loopback that keeps what passes through it, for clients that cannot be looked into.
+
+It is in the measured path, and adds a connection per request to it: measuring through it is the last resort.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from pytest_modellens.measure.clock import now_ns
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Passed", "RecordingProxy"]
+
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "accept-encoding"})
+_PATIENCE_S = 600.0
+
+
+@dataclass(slots=True)
+class Passed:
+    """One request and its answer."""
+
+    method: str
+    path: str
+    body: bytes
+    sent_ns: int
+    """When it had come whole from the client."""
+    status: int | None = None
+    pieces: list[tuple[int, bytes]] = field(default_factory=list)
+    """(ns, bytes) of the answer's body as it came from the server."""
+
+
+class RecordingProxy:
+    """Passes everything on to `base_url`; use it as a context manager."""
+
+    def __init__(self, base_url: str) -> None:
+        self.passed: list[Passed] = []
+        parts = urlsplit(base_url)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(parts.scheme, parts.netloc, self.passed))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}{parts.path}"
+        """Base URL to give to the client."""
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler(scheme: str, netloc: str, passed: list[Passed]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def _pass(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            entry = Passed(self.command, self.path, body, now_ns())
+            passed.append(entry)
+            connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(netloc, timeout=_PATIENCE_S)
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+            try:
+                with contextlib.closing(connection):
+                    connection.request(self.command, self.path, body or None, headers)
+                    response = connection.getresponse()
+                    entry.status = response.status
+                    self.send_response(response.status, response.reason)
+                    for name, value in response.getheaders():
+                        if name.lower() not in _HOP_BY_HOP:
+                            self.send_header(name, value)
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    while data := response.read1(65536):
+                        entry.pieces.append((now_ns(), data))
+                        self.wfile.write(data)
+            except (OSError, HTTPException):
+                # The client sees the same as without a proxy: the connection ends early.
+                self.close_connection = True
+
+        do_GET = do_POST = do_DELETE = do_HEAD = _pass  # noqa: N815  # the names that http.server calls
+
+    return Handler
