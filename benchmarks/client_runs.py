@@ -235,6 +235,7 @@ def run_bare(work: Work) -> None:
     """Our client alone; answers are decoded when all have come."""
     from dataclasses import replace
 
+    from pytest_modellens.load.executor import BEGUN_AT_ONCE
     from pytest_modellens.measure.client import Client
     from pytest_modellens.providers.openai import OpenAIProvider
 
@@ -248,14 +249,16 @@ def run_bare(work: Work) -> None:
         wire = provider.encode(request)
         exchanges: list[Exchange] = []
         work.go()
-        for _ in range(work.concurrency):
-            client.submit(wire)
-        begun = work.concurrency
-        while ended := client.poll():
-            exchanges += ended
-            for _ in ended[: work.requests - begun]:
+        free, begun = work.concurrency, 0
+        while client.in_flight or begun < work.requests:
+            # A few at a time, with a look at the sockets in between, as the plugin does it.
+            for _ in range(min(free, BEGUN_AT_ONCE, work.requests - begun)):
                 client.submit(wire)
+                free -= 1
                 begun += 1
+            ended = client.poll(0 if free and begun < work.requests else None)
+            free += len(ended)
+            exchanges += ended
         work.received()
         replies = [provider.decode(request, exchange) for exchange in exchanges]
         work.end()

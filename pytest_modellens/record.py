@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["METRIC_DEFINITIONS", "SCHEMA_VERSION", "Record", "to_json"]
+__all__ = ["METRIC_DEFINITIONS", "SCHEMA_VERSION", "Record", "row_of", "to_json"]
 
 SCHEMA_VERSION = 1
 """Raised when a field of `Record` or of `run.json` changes its meaning."""
@@ -128,6 +128,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What disturbed the machine or the server while the cell ran; the same on each record of a cell."""
     timeline: dict[str, Any] | None = None
     """The request's instants in ns after `sent`: scheduled, headers, ended, and per text event at, kind, tokens."""
+
+
+_LISTS: dict[str, Any] = {"inter_chunk_ms": [], "itl_ms": None, "timeline": None}
+
+
+def row_of(record: Record) -> dict[str, Any]:
+    """Return what `to_json` returns but for the lists of instants, of which a long load has millions."""
+    return to_json(msgspec.structs.replace(record, **_LISTS))
 
 
 def to_json(record: Record) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pytest_modellens.load.executor import execute
 from pytest_modellens.load.summary import LoadSummary, is_full_for_long, summarise_load, transient
 from pytest_modellens.load.workers import execute_in_workers
 from pytest_modellens.measure.health import ClientHealth, client_health
-from pytest_modellens.record import to_json
+from pytest_modellens.record import row_of
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ class LoadRun:
 
     def settle(self, records: Sequence[Record]) -> list[Record]:
         """Return the records with the transient marked, and all marked invalid when the client was the bottleneck."""
-        cut_ns, _ = transient([to_json(record) for record in records])
+        cut_ns, _ = transient(map(row_of, records))
         cut = [replace(record, phase="transient") if _is_before(record, cut_ns) else record for record in records]
         kept = _placed(cut, self._began_ns or 0)
         self.dropped = sum(record.phase == "transient" for record in kept)
-        rows = [to_json(record) for record in kept]
+        rows = [row_of(record) for record in kept]
         self.summary = summarise_load(rows, self.plan, slo=self._slo)
         self.health = self._judge(kept, is_full=is_full_for_long(rows, self.plan))
         message = self.health.message

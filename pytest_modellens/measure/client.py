@@ -53,6 +53,7 @@ class Client:
         self._in_flight: set[Exchange] = set()
         self._finished: list[Exchange] = []
         self._idle: dict[Route, list[Connection]] = {}
+        self._routes: dict[tuple[str, bool], Route] = {}
         self._addresses: dict[tuple[str, int], list[tuple[int, tuple[object, ...]]]] = {}
         self._next_tick_ns = 0
         # The kernel begins to stamp some time after the first socket asks for it, so one asks before any request.
@@ -107,7 +108,8 @@ class Client:
         Raises:
             ConfigError: the request or the environment's proxy cannot be used at all.
         """
-        route = request.route()
+        key = request.url, request.use_proxies
+        route = self._routes.get(key) or self._routes.setdefault(key, request.route())
         exchange = Exchange(request, route, scheduled_ns=scheduled_ns, tag=tag, on_read=on_read)
         exchange.outgoing = request.encode(route)
         self._in_flight.add(exchange)

@@ -15,13 +15,13 @@ __all__ = ["Chat", "FakeServer", "fake_server", "stream"]
 
 
 class FakeServer(ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1."""
+    """Listens on 127.0.0.1, on a free port unless told otherwise."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, answer: Callable[[Chat], None]) -> None:
-        super().__init__(("127.0.0.1", 0), Chat)
+    def __init__(self, answer: Callable[[Chat], None], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Chat)
         self.answer = answer
         """Answers a chat request; the control plane is answered here."""
         self.connections = 0
