@@ -41,9 +41,10 @@ print(sum(done.reply.error is None for done in execute(OpenAIProvider(url), plan
 """
 
 
-def watch(command: list[str], folder: Path) -> tuple[list[float], str]:
-    """Return resident MB, second by second, until `command` ends, and what it printed."""
+def watch(command: list[str], folder: Path) -> tuple[list[tuple[float, float]], str]:
+    """Return (s, resident MB), about every second, until `command` ends, and what it printed."""
     resident = []
+    began = time.monotonic()
     environment = child_environment(folder / "pycache")
     with (
         (folder / "said").open("w+") as said,
@@ -52,7 +53,7 @@ def watch(command: list[str], folder: Path) -> tuple[list[float], str]:
         try:
             while process.poll() is None:
                 now = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-                resident += [int(now[1]) / 1024] if now else []
+                resident += [(time.monotonic() - began, int(now[1]) / 1024)] if now else []
                 time.sleep(1)
         except BaseException:
             process.kill()
@@ -64,13 +65,13 @@ def watch(command: list[str], folder: Path) -> tuple[list[float], str]:
     return resident, text
 
 
-def row(title: str, resident: list[float], requests: int, seconds: float) -> None:
+def row(title: str, resident: list[tuple[float, float]], requests: int, seconds: float) -> None:
     """Print one row: memory after a tenth of the load, at its end, and what the rest of it added per request."""
-    tenth, end = int(seconds / 10), int(seconds)
-    growth = float(np.polyfit(np.arange(tenth, end), resident[tenth:end], 1)[0])
-    each_kb = 1024 * growth * seconds / requests
-    print(f"| {title} | {requests} | {resident[tenth]:.0f} | {resident[end - 1]:.0f} | {each_kb:.2f} "
-          f"| {max(resident):.0f} |", flush=True)  # fmt: skip
+    at, resident_mb = np.array([pair for pair in resident if seconds / 10 <= pair[0] <= seconds]).T
+    growth_mb = float(np.polyfit(at, resident_mb, 1)[0]) * seconds
+    peak_mb = max(mb for _, mb in resident)
+    values = f"{resident_mb[0]:.0f} | {resident_mb[-1]:.0f} | {1024 * growth_mb / requests:.2f} | {peak_mb:.0f}"
+    print(f"| {title} | {requests} | {values} |", flush=True)
 
 
 def main() -> None:

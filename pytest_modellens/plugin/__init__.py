@@ -112,9 +112,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         return (yield)
     except (KeyboardInterrupt, pytest.exit.Exception):
         # No report is made of an interrupted item; what it had measured is kept all the same.
-        recorder, evidence = item.config.stash.get(RECORDER, None), _take(item)
-        if recorder is not None and evidence is not None:
-            recorder.keep_unreported(evidence)
+        evidence = _take(item)
+        if evidence is not None:
+            _keep_unreported(item.config, evidence)
         raise
 
 
@@ -126,6 +126,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         # Plain JSON types: xdist carries the report's attributes from the worker to the controller.
         report.modellens = evidence  # type: ignore[attr-defined]
     return report
+
+
+def _keep_unreported(config: pytest.Config, evidence: Evidence) -> None:
+    recorder, folder = config.stash.get(RECORDER, None), config.stash.get(RUN_FOLDER, None)
+    if recorder is not None:
+        recorder.keep_unreported(evidence)
+    elif folder is not None:
+        from pytest_modellens.plugin.leftovers import leave
+
+        leave(folder, config.workerinput["workerid"], evidence)  # type: ignore[attr-defined]  # of xdist's workers
 
 
 def _take(item: pytest.Item) -> Evidence | None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_modellens.errors import ModelLensError, StorageError
+from pytest_modellens.plugin.leftovers import take
 from pytest_modellens.plugin.options import AUTO
 from pytest_modellens.plugin.stash import FOUND, RUN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from pytest_modellens.plugin.options import Settings
@@ -119,11 +120,15 @@ class Recorder:
         if is_new:
             self._folder.write_run(self._meta)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    # Inside of the terminal's own wrapper, which prints the summary, and after xdist has ended its workers.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> Generator[None]:
+        yield
         folder = self._folder
         if folder is None:
             return
+        for evidence in take(folder.path):
+            self.keep_unreported(evidence)
         # The log of a server that did not start is worth keeping.
         quiet = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
         if not self._records and (quiet or not any(folder.path.glob("*.log"))):

@@ -287,3 +287,30 @@ def test_ctrl_c_during_a_load_keeps_what_had_ended(project: Project, workers: st
     assert project.result.meta["cells"][0]["stopped"] == "interrupted"
     assert "✗ stopped early: interrupted" in output
     assert "INTERNALERROR" not in output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_ctrl_c_under_xdist_keeps_what_its_workers_had_under_way(project: Project) -> None:
+    pytest.importorskip("xdist")
+    numbers = count(1)
+
+    def three_are_quick(chat: Chat) -> None:
+        if next(numbers) <= 3:
+            stream("quick")(chat)
+            return
+        chat.begin_stream()
+        time.sleep(PATIENCE_S)
+
+    loaded(project, "concurrency: 2, requests: 50")
+    with (
+        fake_server(three_are_quick) as server,
+        started(project, *of(server), "-n1") as process,
+    ):
+        until(lambda: len(server.chats) == 5, "two slow requests")
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    outcomes = [record["error_class"] for record in project.result.records]
+    assert outcomes == [None] * 3 + ["cancelled"] * 2
+    assert "✗ stopped early: interrupted" in output
+    assert not [*project.path.glob("results/*/interrupted-*")]
