@@ -317,7 +317,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "_end_with_parent", lambda _: None)
 
 
-SETUP = {
+SETUP: dict[str, Any] = {
     "parent": 1,
     "worker": 0,
     "workers": 1,
