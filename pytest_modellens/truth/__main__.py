@@ -16,13 +16,18 @@ from pytest_modellens.truth.parse import MODEL_PREFIX
 from pytest_modellens.truth.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_modellens.truth.records import Lateness
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until interrupted; as a child until the parent is gone."""
+def main(arguments: Sequence[str] | None = None, *, serve: Callable[[int], Server] = Server) -> None:
+    """Serve until interrupted; as a child until the parent is gone.
+
+    Args:
+        arguments: of the command line; None: this process's.
+        serve: makes the server that listens on a port.
+    """
     options = _parse(arguments)
     if options.list:
         with contextlib.suppress(BrokenPipeError):  # `| head`
@@ -30,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     allow_many_connections()
     try:
-        server = Server(options.port)
+        server = serve(options.port)
     except OSError as exc:
         sys.exit(f"truth server: cannot listen on 127.0.0.1:{options.port} ({exc.strerror or exc})")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

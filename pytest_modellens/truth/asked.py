@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.truth.dialects import ENCODERS
 from pytest_modellens.truth.parse import MODEL_PREFIX, named_scenario, parse_scenario
-from pytest_modellens.truth.script import dialect_of
 
 if TYPE_CHECKING:
     from pytest_modellens.truth.scenario import Scenario
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["ID_HEADER", "Asked", "HttpRequest", "RefusedError", "read_asked", "read_http"]
 
 ID_HEADER = "x-truth-id"
-ANSWERING_PATHS = frozenset({"/v1/chat/completions", "/api/chat", "/api/generate"})
 
 _MAX_HEAD = 64 * 1024
 _MAX_BODY = 16 * 1024 * 1024
@@ -99,7 +98,7 @@ def read_asked(request: HttpRequest) -> Asked:
     model, stream = body.get("model"), body.get("stream")
     if not isinstance(model, str):
         raise RefusedError(400, f"'model' must be a string (got {model!r})", "model")
-    dialect = dialect_of(request.path)
+    dialect = ENCODERS[request.path].dialect
     if stream is None:
         stream = dialect == "ollama"
     if not isinstance(stream, bool):

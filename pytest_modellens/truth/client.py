@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -31,8 +31,8 @@ __all__ = ["TruthServer"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START = (
-    "import sys; root = sys.argv.pop(1); root in sys.path or sys.path.insert(0, root); "
-    "from pytest_modellens.truth.__main__ import main; main()"
+    "import sys; from importlib import import_module; root, module = sys.argv.pop(1), sys.argv.pop(1); "
+    "root in sys.path or sys.path.insert(0, root); import_module(module).main()"
 )
 """Works in a checkout that is not installed, too; `-P` keeps the user's working directory out of it."""
 _STOP_PATIENCE_S = 2.0
@@ -49,6 +49,9 @@ class TruthServer:
     ...     reply = provider.measure(RunRequest("Hi", model="truth:steady", stream=True, extra={"truth_id": "a"}))
     ...     truth.sent("a").ttft_ms
     """
+
+    module: ClassVar[str] = "pytest_modellens.truth.__main__"
+    """Whose `main` the child process calls."""
 
     def __init__(self, *, port: int = 0, start_timeout_s: float = 30.0) -> None:
         """Prepare a server; nothing runs yet.
@@ -92,7 +95,7 @@ class TruthServer:
         try:
             self._errors = tempfile.TemporaryFile(prefix="modellens-truth-")  # noqa: SIM115  # closed by stop()
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, str(_ROOT), f"--port={self.port}", f"--parent={os.getpid()}"],
+                [sys.executable, "-P", "-c", _START, str(_ROOT), self.module, *self.arguments()],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -105,6 +108,10 @@ class TruthServer:
             self.stop()
             raise
         return self
+
+    def arguments(self) -> list[str]:
+        """Return the child's command line."""
+        return [f"--port={self.port}", f"--parent={os.getpid()}"]
 
     def stop(self) -> None:
         """End the server; harmless when it is not running."""

@@ -12,9 +12,9 @@ from pytest_modellens.truth.plan import answer_ms, token_texts
 
 if TYPE_CHECKING:
     from pytest_modellens.truth.plan import PlannedEvent
-    from pytest_modellens.truth.scenario import Scenario
+    from pytest_modellens.truth.scenario import Dialect, Scenario
 
-__all__ = ["Encoder", "OllamaEncoder", "OllamaGenerateEncoder", "OpenAIEncoder", "encoder_for"]
+__all__ = ["ENCODERS", "Encoder", "OllamaEncoder", "OllamaGenerateEncoder", "OpenAIEncoder"]
 
 _CREATED = 1_700_000_000
 _CREATED_TEXT = "2023-11-14T22:13:20Z"
@@ -25,6 +25,7 @@ _ERROR = "scripted failure"
 class Encoder:
     """How one scenario's events look; see the two subclasses."""
 
+    dialect: ClassVar[Dialect] = "openai"
     content_type: ClassVar[str] = "application/json"
 
     scenario: Scenario
@@ -44,6 +45,10 @@ class Encoder:
     def error(self, message: str, status: int) -> bytes:
         """Return the body of an error status."""
         raise NotImplementedError
+
+    def headers(self, *, streamed: bool) -> str:  # noqa: ARG002
+        """Return more header lines of a good answer, each with its line end."""
+        return ""
 
     def texts(self) -> tuple[str, str]:
         """Return the whole answer's reasoning and content."""
@@ -126,6 +131,7 @@ class OpenAIEncoder(Encoder):
 class OllamaEncoder(Encoder):
     """`/api/chat`."""
 
+    dialect: ClassVar[Dialect] = "ollama"
     content_type: ClassVar[str] = "application/x-ndjson"
 
     def event(self, event: PlannedEvent) -> bytes:
@@ -182,8 +188,9 @@ class OllamaGenerateEncoder(OllamaEncoder):
         return {"response": content, "thinking": thinking} if thinking else {"response": content}
 
 
-def encoder_for(path: str) -> type[Encoder]:
-    """Return the encoder of the API that answers at `path`."""
-    if path == "/api/generate":
-        return OllamaGenerateEncoder
-    return OllamaEncoder if path == "/api/chat" else OpenAIEncoder
+ENCODERS: dict[str, type[Encoder]] = {
+    "/v1/chat/completions": OpenAIEncoder,
+    "/api/chat": OllamaEncoder,
+    "/api/generate": OllamaGenerateEncoder,
+}
+"""The paths that answer, and how."""

@@ -14,6 +14,7 @@ __all__ = ["page"]
 
 _CREATED = 1_700_000_000
 _VERSION = "0.0.0-truth"
+_CONTEXT = 4096
 
 
 def page(path: str) -> bytes | None:
@@ -26,6 +27,9 @@ def page(path: str) -> bytes | None:
         return msgspec.json.encode({"version": _VERSION})
     if path == "/api/tags":
         return msgspec.json.encode({"models": [_tag(name) for name, _ in _offered("ollama")]})
+    if path == "/api/ps":
+        loaded = [{**_tag(name), "size_vram": 0, "context_length": _CONTEXT} for name, _ in _offered("ollama")]
+        return msgspec.json.encode({"models": loaded})
     return None
 
 

@@ -7,15 +7,15 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pytest_modellens.truth.dialects import encoder_for
+from pytest_modellens.truth.dialects import ENCODERS
 from pytest_modellens.truth.plan import answer_ms, plan_events
 
 if TYPE_CHECKING:
     from pytest_modellens.truth.dialects import Encoder
     from pytest_modellens.truth.plan import PlannedEvent
-    from pytest_modellens.truth.scenario import Dialect, Scenario
+    from pytest_modellens.truth.scenario import Scenario
 
-__all__ = ["Cue", "Mark", "Packet", "Script", "dialect_of", "fixed_response", "write_script"]
+__all__ = ["Cue", "Mark", "Packet", "Script", "fixed_response", "write_script"]
 
 _NS_PER_MS = 1_000_000
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
@@ -66,15 +66,10 @@ class Cue(NamedTuple):
     is_refused: bool = False
 
 
-def dialect_of(path: str) -> Dialect:
-    """Return the API that answers at `path`."""
-    return "ollama" if path.startswith("/api/") else "openai"
-
-
 @lru_cache(_SCRIPTS_KEPT)
 def write_script(scenario: Scenario, cue: Cue) -> Script:
     """Return the script of a scenario, encoded beforehand so that sending costs nothing but the send."""
-    encoder = encoder_for(cue.path)(scenario, scenario.answered_model or cue.model, cue.factor)
+    encoder = ENCODERS[cue.path](scenario, scenario.answered_model or cue.model, cue.factor)
     streamed = cue.stream and scenario.streamed
     status = 200
     ending: Literal["keep", "close", "reset"] = "close" if scenario.framing == "close" else "keep"
@@ -84,7 +79,7 @@ def write_script(scenario: Scenario, cue: Cue) -> Script:
     else:
         if scenario.close != "no":
             ending = "reset" if scenario.close == "reset" else "close"
-        packets = _stream(scenario, encoder, dialect_of(cue.path)) if streamed else _whole(scenario, encoder)
+        packets = _stream(scenario, encoder) if streamed else _whole(scenario, encoder)
     if cue.factor != 1:
         packets = [packet._replace(at_ns=round(packet.at_ns * cue.factor)) for packet in packets]
     return Script(scenario.name, cue.path, status, streamed, tuple(packets), ending)
@@ -112,7 +107,7 @@ def _refusal(scenario: Scenario, encoder: Encoder, status: int) -> Packet:
 def _whole(scenario: Scenario, encoder: Encoder) -> list[Packet]:
     body = encoder.whole()
     at_ns = _ns(answer_ms(scenario))
-    head = _head(scenario, "application/json", len(body))
+    head = _head(scenario, "application/json", len(body), encoder.headers(streamed=False))
     wire = _framed(scenario, body)
     if scenario.close != "no":
         part = wire[: len(wire) - len(body) // 2 - 2]
@@ -122,12 +117,12 @@ def _whole(scenario: Scenario, encoder: Encoder) -> list[Packet]:
     return [Packet(at_ns, head + wire + end, marks)]
 
 
-def _stream(scenario: Scenario, encoder: Encoder, dialect: Dialect) -> list[Packet]:
-    events = plan_events(scenario, dialect)
+def _stream(scenario: Scenario, encoder: Encoder) -> list[Packet]:
+    events = plan_events(scenario, encoder.dialect)
     frames = [b"" if event.kind == "close" else encoder.event(event) for event in events]
     # A length that is not reached is how a body with Content-Length shows that it was cut.
     length = sum(map(len, frames)) + (scenario.close != "no")
-    head = _head(scenario, encoder.content_type, length)
+    head = _head(scenario, encoder.content_type, length, encoder.headers(streamed=True))
     packets = [Packet(_ns(scenario.headers_ms), head, (Mark("headers", 0, len(head)),))]
     for first, last in _together(scenario, events):
         marks = tuple(
@@ -193,13 +188,14 @@ def _in_order(packets: list[Packet]) -> list[Packet]:
     return ordered
 
 
-def _head(scenario: Scenario, content_type: str, length: int) -> bytes:
+def _head(scenario: Scenario, content_type: str, length: int, more: str) -> bytes:
     framing = {
         "chunked": "Transfer-Encoding: chunked",
         "content-length": f"Content-Length: {length}",
         "close": "Connection: close",
     }[scenario.framing]
-    return f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nCache-Control: no-cache\r\n{framing}\r\n\r\n".encode()
+    kind = f"Content-Type: {content_type}\r\nCache-Control: no-cache\r\n"
+    return f"HTTP/1.1 200 OK\r\n{kind}{framing}\r\n{more}\r\n".encode()
 
 
 def _framed(scenario: Scenario, body: bytes) -> bytes:

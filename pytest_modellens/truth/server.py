@@ -24,8 +24,9 @@ from urllib.parse import parse_qs
 import msgspec
 
 from pytest_modellens.measure.clock import enable_kernel_stamps, now_ns
-from pytest_modellens.truth.asked import ANSWERING_PATHS, HttpRequest, RefusedError, read_asked
+from pytest_modellens.truth.asked import HttpRequest, RefusedError, read_asked
 from pytest_modellens.truth.connection import Connection
+from pytest_modellens.truth.dialects import ENCODERS
 from pytest_modellens.truth.kernel import wake_up_precisely
 from pytest_modellens.truth.ledger import Answer, Ledger
 from pytest_modellens.truth.pages import page
@@ -153,7 +154,7 @@ class Server:
 
     def _take(self, connection: Connection, request: HttpRequest) -> None:
         """Begin to answer a request."""
-        if request.method == "POST" and request.path in ANSWERING_PATHS:
+        if request.method == "POST" and request.path in ENCODERS:
             self._answer(connection, request)
         else:
             connection.send_whole(self._page(request))
@@ -178,8 +179,15 @@ class Server:
 
     def _page(self, request: HttpRequest) -> bytes:
         body = self._control(request) if request.path.startswith("/truth/") else None
-        if body is None and request.method == "GET":
-            body = page(request.path)
+        return self.page(request) if body is None else fixed_response(200, body)
+
+    def page(self, request: HttpRequest) -> bytes:
+        """Return the response to a request for anything but an answer.
+
+        Raises:
+            RefusedError: there is no such page.
+        """
+        body = page(request.path) if request.method == "GET" else None
         if body is None:
             raise RefusedError(404, f"no page {request.method} {request.path}")
         return fixed_response(200, body)
