@@ -103,7 +103,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     first_event_tokens: str | None = None
     """How the tokens of the first event were known: "counted", or "assumed" to be one; None without TPOT."""
     server_timings: dict[str, float] = {}
-    """The server's own timings in milliseconds (`queue_ms`, `prefill_ms`, `decode_ms`, …)."""
+    """The server's own timings in milliseconds (`server_queue_ms`, `server_prefill_ms`, …; see docs/metrics.md)."""
 
     clock: str | None = None
     """One of "kernel", "perf_counter" and "adapter" (a foreign client's own); None when nothing was sent."""

@@ -91,6 +91,10 @@ def _outcome(reply: Reply) -> dict[str, Any]:
 
 def _invalid(reply: Reply, request: RunRequest, *, is_measured: bool) -> str | None:
     """Return why a good reply must not be averaged in; None when it may, or when nobody counted its cached tokens."""
+    if reply.invalid is not None:
+        return reply.invalid
+    if reply.loaded_model and is_measured:
+        return "the server loaded the model during this request (give the case a warm-up, which then absorbs it)"
     usage = reply.timeline.usage if reply.timeline else None
     if usage is None or usage.cached is None:
         return None

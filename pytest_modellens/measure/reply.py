@@ -41,6 +41,10 @@ class Reply:
     """The server's own timings, in ms."""
     received: str | None = None
     """What arrived, cut to 2,000 characters; only with an error."""
+    invalid: str | None = None
+    """Why a good answer is no valid measurement, as far as the provider can tell; None when it may be one."""
+    loaded_model: bool = False
+    """True when the server had to load the model before it could answer."""
     adapter_result: RunResult | None = None
     """The numbers that a provider without our measuring client claims; there is no timeline then."""
     exchange: Exchange | None = field(default=None, repr=False, compare=False)

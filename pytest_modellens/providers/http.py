@@ -17,16 +17,14 @@ from dataclasses import replace
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from pytest_modellens.errors import ProtocolError, RequestError, StatusError, StreamedError, WrongModelError
 from pytest_modellens.events import CompletionEvent, ErrorEvent, EventBus, TokenGeneratedEvent
-from pytest_modellens.measure import metrics
 from pytest_modellens.measure.client import Client
 from pytest_modellens.measure.reply import Reply, transport_of
-from pytest_modellens.measure.route import Route, basic_authorization
-from pytest_modellens.measure.timeline import TextEvent, Timeline
+from pytest_modellens.measure.route import Route
 from pytest_modellens.providers import control
+from pytest_modellens.providers.answer import timeline_of
 from pytest_modellens.providers.base import (
     APICallMetrics,
     ProviderAdapter,
@@ -36,6 +34,8 @@ from pytest_modellens.providers.base import (
     normalize_base_url,
     url_join,
 )
+from pytest_modellens.providers.credentials import key_hint, scrubbed
+from pytest_modellens.providers.results import in_seconds, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,16 +44,14 @@ if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.timeline import TextPart
     from pytest_modellens.measure.wire import WireRequest
+    from pytest_modellens.providers.answer import Answer
     from pytest_modellens.providers.base import Message
-    from pytest_modellens.providers.openai_wire import ChatAnswer
 
 __all__ = ["RECEIVED_CHARACTERS", "Asked", "HTTPProvider"]
 
 log = logging.getLogger(__name__)
 
 RECEIVED_CHARACTERS = 2000
-_SECRET_LENGTH = 6
-"""Shorter values are nobody's secret ("none", "EMPTY", "1"), and words in many messages."""
 
 
 class Asked(NamedTuple):
@@ -126,7 +124,7 @@ class HTTPProvider(ProviderAdapter):
         """Return how this server wants to be asked."""
 
     @abstractmethod
-    def decode_body(self, exchange: Exchange) -> ChatAnswer:
+    def decode_body(self, exchange: Exchange) -> Answer:
         """Return what a response with a success status means."""
 
     @abstractmethod
@@ -163,14 +161,7 @@ class HTTPProvider(ProviderAdapter):
             messages=tuple(messages),
         )
         result = self.run_prompt(request)
-        return result.response, APICallMetrics(
-            ttft=None if result.ttft_ms is None else result.ttft_ms / 1000,
-            total_time=None if result.total_time_ms is None else result.total_time_ms / 1000,
-            tokens_per_second=result.tokens_per_second,
-            total_tokens=result.total_tokens,
-            prompt_tokens=result.prompt_tokens,
-            completion_tokens=result.completion_tokens,
-        )
+        return result.response, in_seconds(result)
 
     def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
         """Send one request, wait for its end, and return what it brought; failures are in `Reply.error`."""
@@ -217,7 +208,7 @@ class HTTPProvider(ProviderAdapter):
         """Return what a finished exchange means."""
         arrivals = exchange.arrivals()
         parser = exchange.parser
-        answer: ChatAnswer | None = None
+        answer: Answer | None = None
         error: RequestError | None = exchange.error
         if parser.status is not None and parser.status >= 300:
             # The status says more than the way in which the body ended.
@@ -227,10 +218,9 @@ class HTTPProvider(ProviderAdapter):
             if error is None or isinstance(failure, StreamedError):
                 # What the server said before it closed explains more than that it closed.
                 error = failure
-        events = _text_events(answer, arrivals.stamps) if answer else ()
         if answer and not error and answer.model and not self.served_model(request.model, answer.model):
             error = self._wrong_model(request.model, answer.model)
-        timeline = self._timeline(request, exchange, answer, events, arrivals.stamps, failed=error is not None)
+        timeline = timeline_of(exchange, answer, arrivals.stamps, streamed=request.stream, failed=error is not None)
         events_per_read = Counter(delta.read for delta in answer.deltas) if answer else Counter[int]()
         coalesced = sum(number > 1 for number in events_per_read.values())
         return Reply(
@@ -252,30 +242,7 @@ class HTTPProvider(ProviderAdapter):
 
     def to_result(self, request: RunRequest, reply: Reply) -> RunResult:
         """Return the contract's view of a successful reply."""
-        timeline = reply.timeline
-        assert timeline is not None
-        speed = metrics.tokens_per_second(timeline)
-        usage = timeline.usage
-        return RunResult(
-            response=reply.content,
-            model=reply.answered_model or request.model,
-            provider=self.name,
-            ttft_ms=metrics.ttft_ms(timeline),
-            total_time_ms=metrics.total_time_ms(timeline),
-            tokens_per_second=speed[0] if speed else None,
-            prompt_tokens=usage.prompt,
-            completion_tokens=usage.completion,
-            total_tokens=usage.total,
-            tokens_source=usage.source,
-            ttfo_ms=metrics.ttfo_ms(timeline),
-            tpot_ms=metrics.tpot_ms(timeline),
-            e2e_tokens_per_second=metrics.e2e_tokens_per_second(timeline),
-            reasoning_tokens=usage.reasoning,
-            cached_tokens=usage.cached,
-            finish_reason=reply.finish_reason,
-            reasoning=reply.reasoning,
-            clock=reply.transport.clock if reply.transport else "perf_counter",
-        )
+        return result_of(request, reply, self.name)
 
     def close(self) -> None:
         """Close kept-alive connections."""
@@ -314,14 +281,18 @@ class HTTPProvider(ProviderAdapter):
         url = url_join(get_root_url(self.base_url), self.server_metrics.path)
         return control.get_bytes(url, api_key=self._api_key, use_proxies=self.uses_proxies, headers=self.headers)
 
+    def object_at(self, url: str) -> dict[str, Any]:
+        """Return the JSON object at `url`; an empty one when there is none. Never raises."""
+        try:
+            value = self.get(url)
+        except (OSError, ValueError, RecursionError) as exc:  # requests' own are OSErrors
+            log.debug("%s: no JSON: %s", url, exc)
+            return {}
+        return value if isinstance(value, dict) else {}
+
     def text_at(self, url: str, key: str) -> str | None:
         """Return the text that the JSON object at `url` has under `key`; None when there is none. Never raises."""
-        try:
-            value = self.get(url)[key]
-        except (OSError, ValueError, TypeError, LookupError, RecursionError) as exc:  # requests' own are OSErrors
-            log.debug("%s: no %s: %s", url, key, exc)
-            return None
-        return value if isinstance(value, str) else None
+        return value if isinstance(value := self.object_at(url).get(key), str) else None
 
     def answers(self, url: str) -> bool:
         """Return whether a GET of `url` has a success status. Never raises; takes 5 s at most."""
@@ -351,7 +322,7 @@ class HTTPProvider(ProviderAdapter):
             raise
         self._idle_clients.append(client)
 
-    def _body(self, exchange: Exchange) -> tuple[ChatAnswer | None, RequestError | None]:
+    def _body(self, exchange: Exchange) -> tuple[Answer | None, RequestError | None]:
         encoding = exchange.parser.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             return None, ProtocolError(f"the server compressed its answer although not asked to ({encoding})")
@@ -369,7 +340,8 @@ class HTTPProvider(ProviderAdapter):
         said = self.error_message(self._scrub(exchange, body.decode("utf-8", "replace")).encode())
         retry_after = parser.headers.get("retry-after")
         wait = f"; Retry-After: {retry_after}" if retry_after else ""
-        return StatusError(f"HTTP {status}{wait}: {said or 'no explanation'}", status=status, retry_after=retry_after)
+        said = (said or "no explanation") + key_hint(status, exchange.request, self.api_key_env)
+        return StatusError(f"HTTP {status}{wait}: {said}", status=status, retry_after=retry_after)
 
     def _wrong_model(self, asked: str, answered: str) -> RequestError:
         return WrongModelError(f"asked for model {asked!r}, answered by {answered!r} (the server serves only that one)")
@@ -390,44 +362,7 @@ class HTTPProvider(ProviderAdapter):
         return self._scrub(exchange, raw.decode("utf-8", "replace"))[:RECEIVED_CHARACTERS]
 
     def _scrub(self, exchange: Exchange, text: str) -> str:
-        """Return `text` without the secrets that were sent: servers like to quote a key that they refuse."""
-        headers = exchange.request.headers.items()
-        sent = [value for name, value in headers if name.lower() not in {"accept", "content-type"}]
-        # "Bearer KEY" is quoted without its scheme as well.
-        secrets = {self._api_key or "", *sent, *(value.partition(" ")[2] for value in sent)}
-        url = urlsplit(exchange.request.url)
-        if url.password is not None:
-            basic = basic_authorization(url.username or "", url.password)
-            secrets |= {url.password, unquote(url.password), basic.partition(" ")[2]}
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= _SECRET_LENGTH:
-                text = text.replace(secret, "***")
-        return text
-
-    def _timeline(
-        self,
-        request: RunRequest,
-        exchange: Exchange,
-        answer: ChatAnswer | None,
-        events: tuple[TextEvent, ...],
-        stamps: list[int],
-        *,
-        failed: bool,
-    ) -> Timeline | None:
-        if exchange.sent_ns is None:
-            return None
-        header_read = exchange.parser.header_read
-        ended = exchange.closed_ns if exchange.closed_ns is not None else stamps[-1] if stamps else None
-        timeline = Timeline(
-            scheduled_ns=exchange.scheduled_ns if exchange.scheduled_ns is not None else exchange.sent_ns,
-            sent_ns=exchange.sent_ns,
-            headers_ns=stamps[header_read] if header_read is not None else None,
-            ended_ns=None if failed else ended,
-            events=events,
-            streamed=request.stream,
-        )
-        # What the server did counts, not what it was asked: some ignore `stream`.
-        return replace(timeline, usage=answer.usage, streamed=answer.streamed) if answer else timeline
+        return scrubbed(text, exchange.request, self._api_key)
 
     def _live(self, request_id: str) -> Callable[[Exchange], None]:
         decode, source, index = self.live_decoder(), self.event_source, 0
@@ -452,7 +387,3 @@ class HTTPProvider(ProviderAdapter):
 def _close_all(clients: list[Client]) -> None:
     while clients:
         clients.pop().close()
-
-
-def _text_events(answer: ChatAnswer, stamps: list[int]) -> tuple[TextEvent, ...]:
-    return tuple(TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in answer.deltas)

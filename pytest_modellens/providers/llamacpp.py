@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_modellens.hardware.prometheus import ServerMetrics
-from pytest_modellens.providers.base import Message, Model, RunRequest, get_root_url, url_join
+from pytest_modellens.providers.base import Message, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from pytest_modellens.providers.probe import Fact
 
@@ -53,21 +53,6 @@ class LlamaCppProvider(OpenAICompatibleProvider):
         """Return whether `/health` is well; it is not while the model loads. Never raises; takes 5 seconds at most."""
         return self.answers(url_join(get_root_url(self.base_url), "health"))
 
-    def model_from(self, entry: dict[str, Any]) -> Model:
-        """Return the model, from the `meta` that llama.cpp adds to the list."""
-        meta = entry.get("meta") or {}
-        count = meta.get("n_params")
-        return Model(
-            id=str(entry["id"]),
-            name=str(entry["id"]),
-            provider=self.name,
-            parameters=_rounded(count) if isinstance(count, int) else None,
-            quantization=meta.get("ftype"),
-            size_bytes=meta.get("size"),
-            aliases=tuple(map(str, entry.get("aliases") or ())),
-            context_length=meta.get("n_ctx"),
-        )
-
     def body(self, request: RunRequest) -> dict[str, Any]:
         """Return the body; the server counts tokens per event when asked for timings per token."""
         fields = super().body(request)
@@ -88,12 +73,3 @@ class LlamaCppProvider(OpenAICompatibleProvider):
         named = ((model.id, *model.aliases) for model in self.list_models())
         self._names = next((names for names in named if answered in names), ())
         return asked in self._names
-
-
-def _rounded(count: int) -> str:
-    """Return a parameter count as people write it: 134515008 is "135M"."""
-    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
-        if count >= size:
-            value = count / size
-            return f"{value:.0f}{unit}" if value >= 100 or unit != "B" else f"{value:.1f}".removesuffix(".0") + unit
-    return str(count)

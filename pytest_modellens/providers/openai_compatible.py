@@ -12,14 +12,16 @@ from pytest_modellens.errors import ConfigError
 from pytest_modellens.measure.wire import WireRequest
 from pytest_modellens.providers.base import Message, Model, RunRequest, url_join
 from pytest_modellens.providers.http import HTTPProvider
+from pytest_modellens.providers.listing import described
 from pytest_modellens.providers.openai_wire import ChatAnswer, decode_stream, decode_whole, message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.http1 import ResponseParser
     from pytest_modellens.measure.timeline import TextPart
+    from pytest_modellens.providers.answer import Answer
 
 __all__ = ["OpenAICompatibleProvider"]
 
@@ -37,26 +39,36 @@ class OpenAICompatibleProvider(HTTPProvider):
     default_port: ClassVar[int] = 8000
     default_path: ClassVar[str] = "/v1"
 
+    @property
+    def chat_url(self) -> str:
+        """Where conversations are sent to."""
+        return url_join(self.base_url, "chat/completions")
+
     def health_check(self) -> bool:
         """Return whether the model list can be had. Never raises; takes 5 seconds at most."""
         return self.answers(url_join(self.base_url, "models"))
 
     def list_models(self) -> list[Model]:
         """Return the models of `/models`; an empty list when they cannot be had. Never raises."""
-        import requests
+        return self.models_at(url_join(self.base_url, "models"), "data") or []
 
+    def models_at(self, url: str, key: str) -> list[Model] | None:
+        """Return what `model_from` makes of the list under `key` at `url`; None when it cannot be had. Never raises."""
+        entries = self.object_at(url).get(key)
+        return self.models_from(entries) if isinstance(entries, list) else None
+
+    def models_from(self, entries: Iterable[Any]) -> list[Model] | None:
+        """Return the models among `entries`, those with an id; None when one of them is no model. Never raises."""
         try:
-            answer = self.get(url_join(self.base_url, "models"))
-            return [self.model_from(entry) for entry in answer["data"] if entry.get("id")]
-        except (requests.ConnectionError, requests.Timeout) as exc:
-            log.debug("%s: no model list: %s", self.shown_url, exc)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+            models = [self.model_from(entry) for entry in entries]
+        except (TypeError, AttributeError, ValueError) as exc:
             log.debug("%s: unusable model list: %s", self.shown_url, exc)
-        return []
+            return None
+        return [model for model in models if model.id]
 
     def model_from(self, entry: dict[str, Any]) -> Model:
         """Return the model that one entry of the list describes."""
-        return Model(id=str(entry["id"]), name=str(entry["id"]), provider=self.name)
+        return described(entry, self.name)
 
     def body(self, request: RunRequest) -> dict[str, Any]:
         """Return the fields of the request's JSON body."""
@@ -101,29 +113,37 @@ class OpenAICompatibleProvider(HTTPProvider):
         except (UnicodeEncodeError, TypeError, OverflowError) as exc:
             raise ConfigError(f"request body: cannot be written as JSON ({exc})") from exc
         return WireRequest(
-            url=url_join(self.base_url, "chat/completions"),
+            url=self.chat_url,
             body=body,
             headers=headers,
             total_timeout_s=request.timeout_s if request.timeout_s is not None else self.timeout_s,
             use_proxies=self.uses_proxies,
         )
 
-    def decode_body(self, exchange: Exchange) -> ChatAnswer:
+    def decode_body(self, exchange: Exchange) -> Answer:
         """Return what the body of a success means: a stream of events, or one JSON document."""
         parser = exchange.parser
-        if _is_stream(parser):
+        if self.is_stream(parser):
             return decode_stream(exchange.body())
         return decode_whole(b"".join(data for _, data in parser.pieces))
 
+    def is_stream(self, parser: ResponseParser) -> bool:
+        """Return whether the body comes event by event."""
+        return parser.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+    def empty_answer(self) -> Answer:
+        """Return what a stream is fed to."""
+        return ChatAnswer()
+
     def live_decoder(self) -> Callable[[Exchange], list[tuple[int, TextPart]]]:
         """Return a decoder for the events of a response under way."""
-        answer = ChatAnswer()
+        answer = self.empty_answer()
         seen = 0
 
         def decode(exchange: Exchange) -> list[tuple[int, TextPart]]:
             nonlocal seen
             exchange.catch_up()
-            if not _is_stream(exchange.parser):
+            if not self.is_stream(exchange.parser):
                 return []
             new = exchange.parser.pieces[seen:]
             seen += len(new)
@@ -135,7 +155,3 @@ class OpenAICompatibleProvider(HTTPProvider):
     def error_message(self, body: bytes) -> str:
         """Return the human part of the body of an error status."""
         return message_of(body)
-
-
-def _is_stream(parser: ResponseParser) -> bool:
-    return parser.headers.get("content-type", "").lower().startswith("text/event-stream")

@@ -6,22 +6,23 @@ transformers has no `[DONE]` and puts usage on the finish event, vLLM sends empt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pytest_modellens.errors import ProtocolError, RequestError, StreamedError, TruncatedError
 from pytest_modellens.measure.sse import SSEDecoder
 from pytest_modellens.measure.timeline import TextPart, TokenUsage
-from pytest_modellens.providers.tool_calls import ToolCallDelta, ToolCalls, signature_in
+from pytest_modellens.providers.answer import Answer, TextDelta, excerpt, renamed
+from pytest_modellens.providers.tool_calls import ToolCallDelta, signature_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from pytest_modellens.measure.sse import ServerSentEvent
-    from pytest_modellens.measure.timeline import Kind, Signature
+    from pytest_modellens.measure.timeline import Kind
 
-__all__ = ["ChatAnswer", "TextDelta", "decode_stream", "decode_whole", "message_of"]
+__all__ = ["ChatAnswer", "decode_stream", "decode_whole", "message_of"]
 
 
 class _Delta(msgspec.Struct):
@@ -65,48 +66,19 @@ class _Payload(msgspec.Struct):
     detail: Any = None
     timings: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
+    stats: dict[str, Any] | None = None
 
 
 _decode_payload = msgspec.json.Decoder(_Payload).decode
 
 
-class TextDelta(NamedTuple):
-    """The text of one streamed event."""
-
-    read: int
-    """Number of the read that completed the event."""
-    kind: Kind
-    text: str
-    """Everything textual that it carried, for a listener."""
-    tokens: int | None
-    """Tokens since the previous text event; None when the server does not count per event."""
-    has_content: bool
-    several: tuple[TextPart, ...] = ()
-    """Its text by kind, where it is a tool's or of several kinds."""
-
-    @property
-    def parts(self) -> tuple[TextPart, ...]:
-        """The text by kind, in the order in which people read it."""
-        return self.several or (TextPart(self.kind, self.text),)
-
-
-class ChatAnswer:
-    """One answer, filled while it is decoded."""
+class ChatAnswer(Answer):
+    """An answer of `/chat/completions`."""
 
     def __init__(self) -> None:
-        self.content: list[str] = []
-        self.reasoning: list[str] = []
-        self.deltas: list[TextDelta] = []
-        self.tool_calls = ToolCalls()
-        self.signature: Signature | None = None
-        self.finish_reason: str | None = None
-        self.model: str | None = None
-        self.timings: dict[str, float] = {}
-        self.error: RequestError | None = None
+        super().__init__()
         self.done = False
         """True once `[DONE]` has been seen."""
-        self.streamed = True
-        """False for an answer that came in one piece."""
         self.events = 0
         self._sse = SSEDecoder()
         self._usage: _Usage | None = None
@@ -191,7 +163,7 @@ class ChatAnswer:
             self.error = StreamedError(f"the server reported an error in the stream: {message_of(event.data)}")
             return
         if payload.choices is None and payload.usage is None and payload.timings is None:
-            raise ProtocolError(f"event {self.events} of the stream is not a chat completion: {_excerpt(event.data)}")
+            raise ProtocolError(f"event {self.events} of the stream is not a chat completion: {excerpt(event.data)}")
         self._common(payload)
         if payload.choices:
             self._choice(read, payload, payload.choices[0])
@@ -203,10 +175,12 @@ class ChatAnswer:
         if payload.timings:
             self._llama_timings(payload.timings)
         if payload.metrics:
-            self.timings.update(_renamed(payload.metrics, _VLLM_METRICS))
+            self.timings.update(renamed(payload.metrics, _VLLM_METRICS))
+        if payload.stats:
+            self.timings.update(renamed(payload.stats, _LMSTUDIO_STATS, scale=1000))
 
     def _llama_timings(self, timings: dict[str, Any]) -> None:
-        self.timings.update(_renamed(timings, _LLAMA_TIMINGS))
+        self.timings.update(renamed(timings, _LLAMA_TIMINGS))
         cached, prompt, predicted = (timings.get(key) for key in ("cache_n", "prompt_n", "predicted_n"))
         if isinstance(cached, int):
             self._cached = cached
@@ -253,21 +227,15 @@ class ChatAnswer:
             self._counted = payload.usage.completion_tokens
 
 
-_LLAMA_TIMINGS = {"prompt_ms": "prefill_ms", "predicted_ms": "decode_ms"}
+_LLAMA_TIMINGS = {"prompt_ms": "server_prefill_ms", "predicted_ms": "server_decode_ms"}
 _VLLM_METRICS = {
-    "queue_time_ms": "queue_ms",
+    "queue_time_ms": "server_queue_ms",
     "time_to_first_token_ms": "server_ttft_ms",
-    "generation_time_ms": "decode_ms",
+    "generation_time_ms": "server_decode_ms",
     "mean_itl_ms": "server_itl_ms",
 }
-
-
-def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
-    return {
-        name: float(values[key])
-        for key, name in names.items()
-        if isinstance(values.get(key), (int, float)) and not isinstance(values[key], bool)
-    }
+_LMSTUDIO_STATS = {"time_to_first_token": "server_ttft_ms", "generation_time": "server_decode_ms"}
+"""In seconds."""
 
 
 def _text(content: str | list[Any] | None) -> str:
@@ -282,14 +250,9 @@ def _parse(data: bytes, what: str) -> _Payload:
     try:
         return _decode_payload(data)
     except msgspec.ValidationError as exc:
-        raise ProtocolError(f"{what} is not a chat completion: {exc} ({_excerpt(data)})") from exc
+        raise ProtocolError(f"{what} is not a chat completion: {exc} ({excerpt(data)})") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ProtocolError(f"{what} is not JSON ({_excerpt(data)})") from exc
-
-
-def _excerpt(data: bytes) -> str:
-    text = data[:200].decode("utf-8", "replace")
-    return f"{text!r}{'…' if len(data) > 200 else ''}"
+        raise ProtocolError(f"{what} is not JSON ({excerpt(data)})") from exc
 
 
 def decode_stream(pieces: Iterable[tuple[int, bytes]]) -> ChatAnswer:
@@ -312,7 +275,7 @@ def decode_whole(body: bytes) -> ChatAnswer:
         if payload.error is not None:
             raise StreamedError(f"the server answered 200 with an error: {message_of(body)}")
         if not payload.choices:
-            raise ProtocolError(f"the response is not a chat completion ({_excerpt(body)})")
+            raise ProtocolError(f"the response is not a chat completion ({excerpt(body)})")
         answer.take_whole(payload)
     except RequestError as error:
         answer.error = error

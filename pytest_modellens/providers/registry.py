@@ -20,8 +20,15 @@ GROUP = "pytest_modellens.providers"
 """Entry-point group of providers in other packages: `name = "package.module:Class"`."""
 
 _OURS = {
+    "lmstudio": "lmstudio:LMStudioProvider",
+    "ollama": "ollama:OllamaProvider",
     "llamacpp": "llamacpp:LlamaCppProvider",
     "vllm": "vllm:VLLMProvider",
+    "sglang": "sglang:SGLangProvider",
+    "tgi": "tgi:TGIProvider",
+    "openwebui": "openwebui:OpenWebUIProvider",
+    "jan": "jan:JanProvider",
+    "transformers": "transformers:TransformersProvider",
     "openai": "openai:OpenAIProvider",
     "local": "local:LocalProvider",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_modellens.hardware.prometheus import ServerMetrics
-from pytest_modellens.providers.base import Model, RunRequest, get_root_url, url_join
+from pytest_modellens.providers.base import RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from pytest_modellens.providers.probe import Fact
 
@@ -53,16 +53,6 @@ class VLLMProvider(OpenAICompatibleProvider):
     def health_check(self) -> bool:
         """Return whether `/health` is well. Never raises; takes 5 seconds at most."""
         return self.answers(url_join(get_root_url(self.base_url), "health"))
-
-    def model_from(self, entry: dict[str, Any]) -> Model:
-        """Return the model; vLLM says how long its context is, but neither size nor quantization."""
-        length = entry.get("max_model_len")
-        return Model(
-            id=str(entry["id"]),
-            name=str(entry.get("root") or entry["id"]),
-            provider=self.name,
-            context_length=length if isinstance(length, int) else None,
-        )
 
     def body(self, request: RunRequest) -> dict[str, Any]:
         """Return the body; vLLM's chunks are not tokens, so it is asked to count them per event."""

@@ -276,7 +276,7 @@ def test_replies_survive_the_pipe() -> None:
         tool_calls=(ToolCall("1", "add", "{}"),),
         signature=Signature("reasoning", "c2ln"),
         finish_reason="stop",
-        server_timings={"prefill_ms": 1.5},
+        server_timings={"server_prefill_ms": 1.5},
     )
     assert reply_from(through_a_pipe(reply_to(loaded(reply))), REQUEST) == loaded(reply)
 

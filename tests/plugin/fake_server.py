@@ -36,6 +36,8 @@ class FakeServer(ThreadingHTTPServer):
         """What `/metrics` says; None: there is no such page."""
         self.pages: list[str] = []
         """Paths of the control plane that were asked for, in order."""
+        self.more_pages: dict[str, Any] = {}
+        """More pages, or others in the place of the usual ones."""
 
     @property
     def url(self) -> str:
@@ -71,6 +73,7 @@ class Chat(BaseHTTPRequestHandler):
             "/health": {"status": "ok"},
             "/props": {"build_info": "b1-fake"},
             "/v1/models": {"data": [{"id": model} for model in self.server.models]},
+            **self.server.more_pages,
         }
         self.json(known[self.path]) if self.path in known else self.json({"error": "no such page"}, status=404)
 

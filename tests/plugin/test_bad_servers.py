@@ -54,7 +54,7 @@ def not_json(chat: Chat) -> None:
 
 
 ANSWERS: dict[str, tuple[Callable[[Chat], None], str, int | None, str]] = {
-    "401": (status(401, "bad key"), "http_4xx", 401, "HTTP 401: bad key"),
+    "401": (status(401, "bad key"), "http_4xx", 401, "HTTP 401: bad key (no API key was sent; set LLAMA_API_KEY, *)"),
     "404": (status(404, "model not found"), "http_4xx", 404, "HTTP 404: model not found"),
     "429": (status(429, "slow down", Retry_After="7"), "http_429", 429, "HTTP 429; Retry-After: 7: slow down"),
     "500": (status(500, "oops"), "http_5xx", 500, "HTTP 500: oops"),

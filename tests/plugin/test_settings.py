@@ -89,8 +89,8 @@ def test_bad_value_of_the_ini_file_is_named_as_there(project: Project) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: auto, llamacpp, local, *vllm)"),
-        ("", "unknown provider '' (known: auto, llamacpp, local, *vllm)"),
+        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: auto, *vllm)"),
+        ("", "unknown provider '' (known: auto, *vllm)"),
         ("vllm=host:8000", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
         ("vllm=", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
     ],

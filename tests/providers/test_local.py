@@ -99,8 +99,8 @@ def test_streamed_prompt_counts_tokens_per_event(provider: LocalProvider) -> Non
     assert (record.tpot_ms is None) is (len({event.at_ns for event in reply.timeline.events}) == 1)
     theirs = record.server_timings
     print(
-        f"TTFT {record.ttft_ms:.2f} ms (prefill {theirs['prefill_ms']:.2f}), "
-        f"TPOT {record.tpot_ms or 0:.3f} ms (server {theirs['decode_ms'] / 15:.3f})"
+        f"TTFT {record.ttft_ms:.2f} ms (prefill {theirs['server_prefill_ms']:.2f}), "
+        f"TPOT {record.tpot_ms or 0:.3f} ms (server {theirs['server_decode_ms'] / 15:.3f})"
     )
 
 

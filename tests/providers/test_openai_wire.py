@@ -200,7 +200,7 @@ def test_timings_of_llamacpp_follow_the_stream() -> None:
     answer = streamed(timed(1, content="a"), timed(3, content="bc"), done=False)
     assert [event.tokens for event in answer.deltas] == [1, 2]
     assert answer.usage == TokenUsage(7, 3, 10, None, 3, "per_event_usage")
-    assert answer.timings == {"prefill_ms": 1.5, "decode_ms": 2.0}
+    assert answer.timings == {"server_prefill_ms": 1.5, "server_decode_ms": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,12 @@ def test_timings_without_cached_tokens_are_read() -> None:
 def test_metrics_of_vllm_are_its_own_timings() -> None:
     metrics = {"queue_time_ms": 1, "time_to_first_token_ms": 2.5, "generation_time_ms": 9, "mean_itl_ms": 3, "x": 1}
     answer = streamed(delta(content="a"), delta("stop"), {"choices": [], "usage": {}, "metrics": metrics})
-    assert answer.timings == {"queue_ms": 1.0, "server_ttft_ms": 2.5, "decode_ms": 9.0, "server_itl_ms": 3.0}
+    assert answer.timings == {
+        "server_queue_ms": 1.0,
+        "server_ttft_ms": 2.5,
+        "server_decode_ms": 9.0,
+        "server_itl_ms": 3.0,
+    }
 
 
 def test_split_characters_are_put_together() -> None:
@@ -242,7 +247,7 @@ def test_whole_answer_is_read() -> None:
     }
     answer = decode_whole(json.dumps(body).encode())
     assert (answer.content, answer.reasoning, answer.finish_reason, answer.model) == (["a"], ["hm"], "stop", "m")
-    assert (answer.streamed, answer.deltas, answer.timings) == (False, [], {"prefill_ms": 1.0})
+    assert (answer.streamed, answer.deltas, answer.timings) == (False, [], {"server_prefill_ms": 1.0})
     assert answer.usage == TokenUsage(3, 2, 5, source="usage")
 
 

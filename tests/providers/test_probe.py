@@ -40,10 +40,59 @@ def pages(answers: Mapping[str, Any], *, port: int = 8000) -> Pages:
         ("vllm", {"/version": {"version": "1"}, "/v1/models": {"data": [{"id": "x"}]}}, None),
         ("vllm", {"/version": {"version": 1}, "/v1/models": VLLM_LIST}, None),
         ("vllm", {"/v1/models": VLLM_LIST}, None),
+        (
+            "lmstudio",
+            {"/api/v0/models": {"data": [{"id": "a", "state": "loaded"}]}},
+            Fact("/api/v0/models lists models and their state"),
+        ),
+        ("lmstudio", {"/api/v0/models": 401}, None),
+        (
+            "ollama",
+            {"/api/version": {"version": "0.31.1"}, "/api/tags": {"models": []}},
+            Fact("/api/version and /api/tags answer"),
+        ),
+        ("ollama", {"/api/tags": {"models": [{"name": "llama.cpp has this page, too"}]}}, None),
+        ("ollama", {"/api/version": {"version": "0.12.4", "deployment_id": ""}}, None),
+        (
+            "openwebui",
+            {"/api/version": {"version": "0.12.4", "deployment_id": ""}},
+            Fact("/api/version names a deployment_id"),
+        ),
+        ("openwebui", {"/health": {"status": True}}, Fact('/health says {"status": true}', is_own=False)),
+        ("openwebui", {"/health": {"status": "ok"}}, None),
+        ("sglang", {"/model_info": {"model_path": "a"}}, Fact("/model_info names a model_path")),
+        ("sglang", {"/get_model_info": {"model_path": "a"}}, Fact("/get_model_info names a model_path")),
+        (
+            "tgi",
+            {"/info": {"model_id": "a", "max_total_tokens": 4096}},
+            Fact("/info names a model_id and max_total_tokens"),
+        ),
+        ("tgi", {"/info": {"model_id": "a"}}, None),
+        ("jan", {"/v1/models": {"data": []}}, None),
+        (
+            "transformers",
+            {"/health": {"status": "ok"}, "/version": 404},
+            Fact('/health says {"status": "ok"}', is_own=False),
+        ),
+        ("transformers", {"/health": {"status": "ok"}, "/version": {"version": "1"}}, None),
     ],
 )
 def test_server_is_recognised_by_its_facts(name: str, answers: dict[str, Any], fact: Fact | None) -> None:
     assert provider_class(name).recognise(pages(answers)) == fact
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "text"),
+    [
+        ("lmstudio", 401, "/api/v0/models wants a key, at LM Studio's port"),
+        ("jan", 401, "/v1/models wants a key, at Jan's port"),
+        ("jan", {"data": []}, "/v1/models at Jan's port"),
+    ],
+)
+def test_server_that_says_little_is_guessed_by_its_port(name: str, answer: Any, text: str) -> None:
+    cls = provider_class(name)
+    found = cls.recognise(pages(dict.fromkeys(cls.probe_pages, answer), port=cls.default_port))
+    assert found == Fact(text, is_own=False)
 
 
 @pytest.mark.parametrize(

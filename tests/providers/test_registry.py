@@ -13,7 +13,19 @@ from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.providers.registry import GROUP, check_name, create_provider, provider_class, provider_names
 from pytest_modellens.providers.vllm import VLLMProvider
 
-OURS = ["llamacpp", "local", "openai", "vllm"]
+OURS = [
+    "jan",
+    "llamacpp",
+    "lmstudio",
+    "local",
+    "ollama",
+    "openai",
+    "openwebui",
+    "sglang",
+    "tgi",
+    "transformers",
+    "vllm",
+]
 
 
 class Plain(OpenAIProvider):

@@ -134,7 +134,7 @@ def test_llamacpp_timings_count_per_event() -> None:
     got = EXPECTED["llamacpp/chat_stream_timings_per_token"]
     assert (got["tokens_source"], got["event_tokens"]) == ("per_event_usage", [1, 1, 1])
     assert (got["prompt_tokens"], got["completion_tokens"], got["cached_tokens"]) == (36, 3, 0)
-    assert got["server_timings"] == {"prefill_ms": 1264.209, "decode_ms": 62.759}
+    assert got["server_timings"] == {"server_prefill_ms": 1264.209, "server_decode_ms": 62.759}
 
 
 def test_llamacpp_timings_replace_usage_that_was_not_asked_for() -> None:

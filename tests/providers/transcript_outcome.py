@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.providers.openai import OpenAIProvider
+from pytest_modellens.providers.openwebui import OpenWebUIProvider
+from pytest_modellens.providers.transformers import TransformersProvider
 from pytest_modellens.providers.vllm import VLLMProvider
 from pytest_modellens.recording import Origin, record_of
 from tests.transcripts.loader import Transcript
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 
 __all__ = ["outcome", "provider_of"]
+
+
+_KINDS = {"vllm": VLLMProvider, "transformers": TransformersProvider, "openwebui": OpenWebUIProvider}
 
 
 class _RecordedLlamaCpp(LlamaCppProvider):
@@ -28,9 +33,8 @@ class _RecordedLlamaCpp(LlamaCppProvider):
 def provider_of(server: str) -> OpenAICompatibleProvider:
     """Return the provider that a user would choose for the server of a folder."""
     if server in {"llamacpp", "llamacpp_router", "xllamacpp"}:
-        return _RecordedLlamaCpp("http://127.0.0.1:1/v1", event_source=server)
-    kind = VLLMProvider if server == "vllm" else OpenAIProvider
-    return kind("http://127.0.0.1:1/v1")
+        return _RecordedLlamaCpp("http://127.0.0.1:1/v1", api_key="", event_source=server)
+    return _KINDS.get(server, OpenAIProvider)("http://127.0.0.1:1/v1", api_key="")
 
 
 def outcome(transcript: Transcript) -> dict[str, Any]:

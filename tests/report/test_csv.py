@@ -114,13 +114,13 @@ def test_lists_are_percentiles_and_objects_are_json(tmp_path: Path) -> None:
             itl_ms=[1.0, 2.0, 3.0],
             inter_chunk_ms=[10.0],
             params={"b": 1, "a": "x"},
-            server_timings={"queue_ms": 1.5},
+            server_timings={"server_queue_ms": 1.5},
             expect_failures=["too short", "no 'Paris'"],
         ),
     )
     assert (row["itl_ms_p50"], row["itl_ms_p95"], row["itl_ms_p99"]) == ("2.0", "2.9", "2.98")
     assert row["inter_chunk_ms_p99"] == "10.0"
-    assert (row["params"], row["server_timings"]) == ('{"a":"x","b":1}', '{"queue_ms":1.5}')
+    assert (row["params"], row["server_timings"]) == ('{"a":"x","b":1}', '{"server_queue_ms":1.5}')
     assert row["expect_failures"] == "too short; no 'Paris'"
 
 

@@ -46,7 +46,7 @@ def test_record_has_everything_that_a_reply_says() -> None:
             reasoning="hm",
             finish_reason="stop",
             answered_model="tiny",
-            server_timings={"queue_ms": 1.0},
+            server_timings={"server_queue_ms": 1.0},
         ),
         request,
         origin=ORIGIN,
@@ -71,7 +71,7 @@ def test_record_has_everything_that_a_reply_says() -> None:
     assert (got.reasoning_tokens, got.cached_tokens, got.tokens_source) == (1, 3, "per_event_usage")
     assert (got.clock, got.reads, got.coalesced_reads, got.read_delay_ms) == ("kernel", 5, 1, 0.25)
     assert (got.bytes_received, got.connection_reused, got.connect_ms, got.tls_ms) == (900, False, 1.5, 2.5)
-    assert (got.proxy, got.live_decoding, got.server_timings) == ("http://proxy:1", True, {"queue_ms": 1.0})
+    assert (got.proxy, got.live_decoding, got.server_timings) == ("http://proxy:1", True, {"server_queue_ms": 1.0})
     assert got.timeline == {
         "scheduled_ns": -1 * MS,
         "headers_ns": 3 * MS,

@@ -26,6 +26,7 @@ _MODELS = {
     "vllm": "tiny",
     "transformers": "models/tiny-llama-hf",
     "llama-cpp-python": "smollm2",
+    "openwebui": "smollm2-135m-instruct",
 }
 
 
