@@ -15,7 +15,7 @@ LAYERS = (
     ("providers", "hardware", "embedded", "truth", "bridge"),
     ("suite", "load", "recording", "runner", "findings", "serverside"),
     ("storage", "environment", "selfcheck"),
-    ("report", "testing"),
+    ("report", "testing", "gate"),
     ("plugin", "cli", "amplifier"),
 )
 """Lowest first. The package's own `__init__` stands above all of them: it names what users import."""
