@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.record import Record
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "judge", "total_tokens"]
 
 _SHARE = 0.01
 _TOKENS = 16
@@ -45,8 +45,8 @@ def judge(records: Sequence[Record], summary: Mapping[str, float | int | str | N
     server: dict[str, Any] = dict(summary)
     kept = list(records)
     if summary:
-        server["client_prompt_tokens"] = _total(records, "prompt_tokens")
-        server["client_generation_tokens"] = _total(records, "completion_tokens")
+        server["client_prompt_tokens"] = total_tokens(records, "prompt_tokens")
+        server["client_generation_tokens"] = total_tokens(records, "completion_tokens")
     if summary or cache != "any":
         server["cached_tokens_by"] = _cache_source(records, server)
     if cache != "any":
@@ -57,8 +57,8 @@ def judge(records: Sequence[Record], summary: Mapping[str, float | int | str | N
     return Judgement(kept, server, _company(server))
 
 
-def _total(records: Sequence[Record], name: str) -> int | None:
-    """Return the sum over all requests; None when one failed or its count is not the server's own."""
+def total_tokens(records: Sequence[Record], name: str) -> int | None:
+    """Return the sum of one count over all requests; None when one failed, or its count is not the server's own."""
     total = 0
     for record in records:
         count: int | None = getattr(record, name)

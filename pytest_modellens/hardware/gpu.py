@@ -32,8 +32,23 @@ class Gpu:
     """Share of the driver's last sampling period in which any kernel ran."""
     power_w: float | None
     temperature_c: float | None
+    sm_clock_mhz: float | None = None
+    """Clock of the streaming multiprocessors."""
+    memory_clock_mhz: float | None = None
+    power_limit_w: float | None = None
+    """What the driver enforces now."""
+    default_power_limit_w: float | None = None
+    """What the card came with; a limit below it was set by somebody."""
+    energy_j: float | None = None
+    """Used since the driver was loaded (Volta and later)."""
+    clock_reasons: int | None = None
+    """Why the clocks are not higher, as NVML's bits; see `throttle`."""
     process_memory_mb: Mapping[int, float | None] = field(default_factory=dict)
     """Memory by process id; a process is None when the driver names it without its size."""
+    computing: frozenset[int] = frozenset()
+    """Ids of the processes that compute, and not only draw."""
+    is_split: bool = False
+    """True where it is several instances (MIG), each of which has memory and processors of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +108,53 @@ class GpuReader:
         load = self._tell(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
         power_mw = self._tell(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
         degrees = self._tell(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        limit_mw = self._tell(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+        default_mw = self._tell(lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle))
+        energy_mj = self._tell(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        computing, drawing = self._processes(handle) if with_processes else ({}, {})
         return Gpu(
             index=index,
             name=_text(self._tell(lambda: nvml.nvmlDeviceGetName(handle))),
             memory_total_mb=None if memory is None else memory.total / MB,
             memory_used_mb=None if memory is None else memory.used / MB,
             utilization_percent=None if load is None else float(load.gpu),
-            power_w=None if power_mw is None else power_mw / 1000,
+            power_w=_thousandth(power_mw),
             temperature_c=None if degrees is None else float(degrees),
-            process_memory_mb=self._processes(handle) if with_processes else {},
+            sm_clock_mhz=self._clock(handle, "NVML_CLOCK_SM"),
+            memory_clock_mhz=self._clock(handle, "NVML_CLOCK_MEM"),
+            power_limit_w=_thousandth(limit_mw),
+            default_power_limit_w=_thousandth(default_mw),
+            energy_j=_thousandth(energy_mj),
+            clock_reasons=self._clock_reasons(handle),
+            # A process that computes and draws is in both lists with the same size: overwritten, not added.
+            process_memory_mb={**drawing, **computing},
+            computing=frozenset(computing),
+            is_split=(self._tell(lambda: nvml.nvmlDeviceGetMigMode(handle)) or [0])[0] == 1,
         )
 
-    def _processes(self, handle: Any) -> dict[int, float | None]:
+    def _clock(self, handle: Any, kind: str) -> float | None:
         nvml = self._nvml
-        compute = self._tell(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []
-        graphics = self._tell(lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(handle)) or []
-        # A process that computes and draws is in both lists with the same size: overwritten, not added.
-        return {
-            process.pid: None if process.usedGpuMemory is None else process.usedGpuMemory / MB
-            for process in [*graphics, *compute]
-        }
+        megahertz = self._tell(lambda: nvml.nvmlDeviceGetClockInfo(handle, getattr(nvml, kind)))
+        return None if megahertz is None else float(megahertz)
+
+    def _clock_reasons(self, handle: Any) -> int | None:
+        nvml = self._nvml
+        reasons: int | None = self._tell(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+        if reasons is None:  # drivers before 535 know it by its first name only
+            reasons = self._tell(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+        return reasons
+
+    def _processes(self, handle: Any) -> tuple[dict[int, float | None], dict[int, float | None]]:
+        """Return memory by process id: of those that compute, and of those that draw."""
+        nvml = self._nvml
+        found = (
+            self._tell(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or [],
+            self._tell(lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(handle)) or [],
+        )
+        computing, drawing = (
+            {p.pid: None if p.usedGpuMemory is None else p.usedGpuMemory / MB for p in processes} for processes in found
+        )
+        return computing, drawing
 
     def _tell(self, read: Callable[[], T]) -> T | None:
         try:
@@ -139,6 +181,10 @@ def total(values: Sequence[float | None]) -> float | None:
     """Return the sum; None when there is nothing to add, or when a part is not known."""
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None
+
+
+def _thousandth(value: int | None) -> float | None:
+    return None if value is None else value / 1000
 
 
 def _text(value: str | bytes | None) -> str | None:

@@ -7,18 +7,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.hardware.energy import CpuEnergy, gpu_energy
 from pytest_modellens.hardware.gpu import Gpu, GpuReader, process_memory_mb, total
 from pytest_modellens.hardware.process import MIN_SPAN_S, ProcessTree, TreeReading, find_listener
 from pytest_modellens.hardware.system import read_cpu_percent, read_memory
+from pytest_modellens.hardware.throttle import gpu_trust, server_gpus
 from pytest_modellens.hardware.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Self
 
 __all__ = ["GAUGES", "SHARES", "HardwareSampler"]
@@ -31,6 +34,9 @@ GAUGES = (
     "gpu_utilization_percent",
     "gpu_power_w",
     "gpu_temperature_c",
+    "gpu_sm_clock_mhz",
+    "gpu_memory_clock_mhz",
+    "gpu_power_limit_w",
     "process_gpu_memory_mb",
 )
 """Quantities that hold at the instant of a sample."""
@@ -53,6 +59,8 @@ class HardwareSampler(Watcher):
         self._process_note: str | None = None
         self._tree: ProcessTree | None = None
         self._gpus = GpuReader()
+        self._energy = CpuEnergy()
+        self._names: dict[int, str] = {}
         self._cpu_at_ns = 0
 
     def __enter__(self) -> Self:
@@ -63,7 +71,9 @@ class HardwareSampler(Watcher):
         """Return mean and peak of every quantity, `samples`, and the notes; None where nothing was measured.
 
         `cpu_percent` is of the whole machine (100 = every core busy), `process_cpu_percent` counts cores (100 = one).
-        GPU memory and power are added over the GPUs, utilisation is their mean, temperature their highest.
+        GPU memory, power and its limit are added over the GPUs, utilisation is their mean, temperature their highest,
+        clocks are of the slowest. Energy is from the first to the last sample: of the server's GPUs, and of the CPUs of
+        the whole machine. What `gpu_trust` says is there, too.
         """
         series = self.series
         flat: dict[str, float | int | str | None] = {"samples": len(series)}
@@ -71,10 +81,27 @@ class HardwareSampler(Watcher):
             points = [(row["at_ms"], row[name]) for row in series if row[name] is not None]
             flat[f"{name}_mean"] = _time_mean(points) if name in SHARES else _mean([value for _, value in points])
             flat[f"{name}_peak"] = max((value for _, value in points), default=None)
+        gpus = self._server_gpus(series)
+        flat |= gpu_trust(series, gpus)[0]
+        flat["gpu_energy_j"], flat["gpu_energy_source"] = gpu_energy(series, gpus)
+        flat["cpu_energy_j"] = max(
+            (row["cpu_energy_j"] for row in series if row["cpu_energy_j"] is not None), default=None
+        )
+        flat["cpu_energy_note"] = self._energy.note
         flat["process_note"] = self._process_note
         flat["gpu_note"] = self._gpus.note
         flat["sampler_note"] = self.watch_note
         return flat
+
+    @property
+    def degraded(self) -> list[str]:
+        """Why what was measured meanwhile shows a hampered machine, a sentence each; empty when nothing says so."""
+        series = self.series
+        return gpu_trust(series, self._server_gpus(series))[1]
+
+    def _server_gpus(self, series: Sequence[dict[str, Any]]) -> list[int]:
+        # A server somewhere else does not compute on this machine's GPUs.
+        return server_gpus(series) if self._pid is not None or self._port is not None else []
 
     def _follow(self) -> ProcessTree | None:
         import psutil
@@ -110,8 +137,36 @@ class HardwareSampler(Watcher):
             "process_rss_mb": tree.rss_mb,
             **_over_gpus(gpus),
             "process_gpu_memory_mb": process_memory_mb(gpus, tree.pids),
+            "cpu_energy_j": self._energy.read(),
         }
-        return sample | ({"gpus": [_plain(gpu) for gpu in gpus]} if gpus else {})
+        return sample | ({"gpus": self._plain(gpus, tree.pids)} if gpus else {})
+
+    def _plain(self, gpus: Sequence[Gpu], pids: Collection[int]) -> list[dict[str, Any]]:
+        # Inside a container the driver may name the host's ids: then nobody can tell friends from strangers.
+        has_ids = any(pid in pids for gpu in gpus for pid in gpu.process_memory_mb)
+        friends = {*pids, os.getpid()}
+        return [
+            {
+                **asdict(gpu),
+                "process_memory_mb": {str(pid): size for pid, size in gpu.process_memory_mb.items()},
+                "computing": sorted(gpu.computing),
+                "serves": any(pid in pids for pid in gpu.process_memory_mb),
+                "foreign": {self._name(pid): gpu.process_memory_mb[pid] for pid in sorted(gpu.computing - friends)}
+                if has_ids and not gpu.is_split
+                else None,
+            }
+            for gpu in gpus
+        ]
+
+    def _name(self, pid: int) -> str:
+        import psutil
+
+        if pid not in self._names:
+            try:
+                self._names[pid] = f"{psutil.Process(pid).name()} ({pid})"
+            except psutil.Error:
+                self._names[pid] = f"process {pid}"
+        return self._names[pid]
 
     def _cpu_percent(self, at_ns: int) -> float | None:
         first = not self._series
@@ -129,11 +184,10 @@ def _over_gpus(gpus: Sequence[Gpu]) -> dict[str, float | None]:
         "gpu_utilization_percent": None if utilization is None else utilization / len(gpus),
         "gpu_power_w": total([gpu.power_w for gpu in gpus]),
         "gpu_temperature_c": max((g.temperature_c for g in gpus if g.temperature_c is not None), default=None),
+        "gpu_sm_clock_mhz": min((g.sm_clock_mhz for g in gpus if g.sm_clock_mhz is not None), default=None),
+        "gpu_memory_clock_mhz": min((g.memory_clock_mhz for g in gpus if g.memory_clock_mhz is not None), default=None),
+        "gpu_power_limit_w": total([gpu.power_limit_w for gpu in gpus]),
     }
-
-
-def _plain(gpu: Gpu) -> dict[str, Any]:
-    return {**asdict(gpu), "process_memory_mb": {str(pid): size for pid, size in gpu.process_memory_mb.items()}}
 
 
 def _mean(values: Sequence[float]) -> float | None:

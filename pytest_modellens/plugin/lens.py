@@ -9,6 +9,7 @@ import pytest
 
 from pytest_modellens.errors import ModelLensError
 from pytest_modellens.findings import findings, statistic
+from pytest_modellens.hardware.energy import joules_per_token
 from pytest_modellens.hardware.sampler import HardwareSampler
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.lock import endpoint_lock
@@ -29,7 +30,7 @@ from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
-from pytest_modellens.serverside import judge
+from pytest_modellens.serverside import judge, total_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,10 +172,11 @@ class Lens:
                 benchmark.stats.stats.data.clear()  # its table would show the rounds before the failure
 
     def _keep(self, run: CellRun, sampler: HardwareSampler, scraper: ServerScraper | None) -> None:
-        summary = sampler.summary()
         judged = judge(run.records, scraper.summary() if scraper else {}, cache=run.request.cache)
         run.records = judged.records
-        degraded = [judged.degraded] if judged.degraded else []
+        summary = sampler.summary()
+        summary |= joules_per_token(summary, total_tokens(run.records, "completion_tokens"))
+        degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
         rows = [to_json(record) for record in run.records]
         for row in rows:
             row |= {"hardware": summary, "server": judged.server, "degraded": degraded}

@@ -21,6 +21,7 @@ __all__ = [
     "ERROR_CLASSES",
     "HARDWARE",
     "HARDWARE_COLUMNS",
+    "HARDWARE_FACTS",
     "HARDWARE_PEAKS",
     "KEY",
     "KEY_COLUMNS",
@@ -112,10 +113,26 @@ HARDWARE_PEAKS = {
     "gpu_utilization_percent_peak": ("%", "highest utilisation, mean over the GPUs"),
     "gpu_power_w_peak": ("W", "highest power of all GPUs together"),
     "gpu_temperature_c_peak": ("°C", "hottest that a GPU was"),
+    "gpu_sm_clock_mhz_peak": ("MHz", "highest clock of the processors of the slowest GPU"),
+    "gpu_memory_clock_mhz_peak": ("MHz", "highest memory clock of the slowest GPU"),
+    "gpu_power_limit_w_peak": ("W", "highest power that the driver allowed all GPUs together"),
     "process_gpu_memory_mb_peak": ("MB", "most GPU memory of the server's processes"),
 }
 """Keys of `HardwareSampler.summary()` that a cell shows, with unit and meaning."""
 
+
+HARDWARE_FACTS = {
+    "gpu_throttled_percent": ("%", "samples in which the server's GPUs were held down by heat or lack of power"),
+    "gpu_power_capped_percent": ("%", "samples in which they were at their power limit"),
+    "gpu_clock_reasons": ("", "all that the driver said of their clocks, with its share of the samples"),
+    "gpu_foreign_processes": ("", "processes of others that computed on them"),
+    "gpu_energy_j": ("J", "energy that they used"),
+    "gpu_energy_source": ("", "counter (the driver's own) or power (of the samples, over time)"),
+    "gpu_energy_j_per_token": ("J", "the same by the output tokens of the cell, warm-up too"),
+    "cpu_energy_j": ("J", "energy of all CPU packages of the machine (RAPL)"),
+    "cpu_energy_j_per_token": ("J", "the same by the output tokens of the cell, warm-up too"),
+}
+"""Other keys of `HardwareSampler.summary()`, and of `joules_per_token`, that a cell shows."""
 
 SERVER_SUMMARY = {
     "requests_running_mean": ("", "requests that the server computed, mean over the load"),
@@ -271,7 +288,11 @@ HARDWARE_COLUMNS = (
     Column("gpu_utilization_percent", "%", "utilisation, mean over the GPUs"),
     Column("gpu_power_w", "W", "power of all GPUs together"),
     Column("gpu_temperature_c", "°C", "temperature of the hottest GPU"),
+    Column("gpu_sm_clock_mhz", "MHz", "clock of the processors of the slowest GPU"),
+    Column("gpu_memory_clock_mhz", "MHz", "memory clock of the slowest GPU"),
+    Column("gpu_power_limit_w", "W", "power that the driver allows all GPUs together"),
     Column("process_gpu_memory_mb", "MB", "GPU memory of the server's processes"),
+    Column("cpu_energy_j", "J", "energy of all CPU packages since the cell's start (RAPL)"),
     Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
 )
 """hardware.csv, in order: one row a sample."""

@@ -7,7 +7,7 @@ from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.report.cells import cell_key, gather
-from pytest_modellens.report.columns import HARDWARE_PEAKS
+from pytest_modellens.report.columns import HARDWARE_FACTS, HARDWARE_PEAKS
 from pytest_modellens.stats.percentile import median_interval
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class CellSummary:
     """True when any of the counts is an estimate: one event counted as one token."""
     tokens_per_second_mode: str | None
     """"generation", "end_to_end", "mixed", or None without a value."""
-    hardware: Mapping[str, float] = field(default_factory=dict)
-    """Peaks by the names of `HARDWARE_PEAKS`; those not known are left out."""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    """By the names of `HARDWARE_PEAKS` and `HARDWARE_FACTS`; those not known are left out."""
     load: Mapping[str, Any] | None = None
     """What run.json says of the cell's load; None without one."""
     server: Mapping[str, Any] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def describe(values: Sequence[float] | array[float], *, independent: bool = True
     )
 
 
-def _summarise(cell: CellData, peaks: Mapping[str, float], load: Mapping[str, Any] | None) -> CellSummary:
+def _summarise(cell: CellData, peaks: Mapping[str, Any], load: Mapping[str, Any] | None) -> CellSummary:
     counts = cell.counts
     sources = cell.facts["tokens_source"]
     return CellSummary(
@@ -164,14 +164,15 @@ def _summarise(cell: CellData, peaks: Mapping[str, float], load: Mapping[str, An
     )
 
 
-def _peaks(hardware: Iterable[Mapping[str, Any]]) -> dict[CellKey, dict[str, float]]:
-    peaks: dict[CellKey, dict[str, float]] = {}
+def _peaks(hardware: Iterable[Mapping[str, Any]]) -> dict[CellKey, dict[str, Any]]:
+    peaks: dict[CellKey, dict[str, Any]] = {}
     for row in hardware:
         of_cell = peaks.setdefault(cell_key(row), {})
         for name in HARDWARE_PEAKS:
             value = row["summary"].get(name)
             if value is not None:
                 of_cell[name] = max(value, of_cell.get(name, value))
+        of_cell |= {name: row["summary"][name] for name in HARDWARE_FACTS if row["summary"].get(name) is not None}
     return peaks
 
 

@@ -10,6 +10,7 @@ from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.report.columns import (
     ERROR_CLASSES,
     HARDWARE,
+    HARDWARE_FACTS,
     HARDWARE_PEAKS,
     KEY_COLUMNS,
     METRICS,
@@ -77,8 +78,8 @@ def _errors(name: str) -> Column:
     return Column(f"errors_{name}", "", f"failures of class {name}", "error_class", value)
 
 
-def _peak(name: str) -> Column:
-    unit, meaning = HARDWARE_PEAKS[name]
+def _of_hardware(name: str) -> Column:
+    unit, meaning = (HARDWARE_PEAKS | HARDWARE_FACTS)[name]
     return Column(name, unit, meaning, value=lambda cell: cell.hardware.get(name))
 
 
@@ -125,7 +126,7 @@ SUMMARY_COLUMNS = (
     _of_load("error_rate", "", "of a load: share of the requests started that failed"),
     _of_load("transient_requests", "", "of a load: dropped, from before it was steady", "transient_requests"),
     _of_load("client_bound", "", "of a load: whether it shows the client's limits", "health", "client_bound"),
-    *map(_peak, HARDWARE_PEAKS),
+    *map(_of_hardware, (*HARDWARE_PEAKS, *HARDWARE_FACTS)),
     *map(_of_server, SERVER_SUMMARY),
     Column(
         "degraded",

@@ -29,16 +29,29 @@ class Card:
     load: int = 90
     power_mw: int = 71_500
     degrees: int = 64
+    sm_mhz: int = 1980
+    memory_mhz: int = 6251
+    limit_mw: int = 72_000
+    default_mw: int = 72_000
+    energy_mj: int = 1_000_000
+    reasons: int = 0
+    mig: tuple[int, int] = (0, 0)
     compute: tuple[tuple[int, int | None], ...] = ()
     graphics: tuple[tuple[int, int | None], ...] = ()
     refuses: set[str] = field(default_factory=set)
 
 
 class NvmlDouble(ModuleType):
-    """Stands in for the module `pynvml`: answers from `cards`, fails where `refuses` says so."""
+    """Stands in for the module `pynvml`: answers from `cards`, fails where `refuses` says so.
+
+    A double, written from NVML's documentation (release 580): it shows what the reader makes of such answers, and
+    nothing about a real card.
+    """
 
     NVMLError = NVMLError
     NVML_TEMPERATURE_GPU = 0
+    NVML_CLOCK_SM = 1
+    NVML_CLOCK_MEM = 2
 
     def __init__(self, cards: list[Card]) -> None:
         super().__init__("pynvml")
@@ -66,12 +79,20 @@ class NvmlDouble(ModuleType):
         return card
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name == "nvmlDeviceGetClockInfo":
+            return self._clock
         answers: dict[str, Callable[[Card], Any]] = {
             "nvmlDeviceGetName": lambda card: card.name,
             "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=card.total, used=card.used),
             "nvmlDeviceGetUtilizationRates": lambda card: SimpleNamespace(gpu=card.load, memory=30),
             "nvmlDeviceGetPowerUsage": lambda card: card.power_mw,
             "nvmlDeviceGetTemperature": lambda card: card.degrees,
+            "nvmlDeviceGetEnforcedPowerLimit": lambda card: card.limit_mw,
+            "nvmlDeviceGetPowerManagementDefaultLimit": lambda card: card.default_mw,
+            "nvmlDeviceGetTotalEnergyConsumption": lambda card: card.energy_mj,
+            "nvmlDeviceGetCurrentClocksEventReasons": lambda card: card.reasons,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda card: card.reasons,
+            "nvmlDeviceGetMigMode": lambda card: list(card.mig),
             "nvmlDeviceGetComputeRunningProcesses": lambda card: _processes(card.compute),
             "nvmlDeviceGetGraphicsRunningProcesses": lambda card: _processes(card.graphics),
         }
@@ -83,6 +104,10 @@ class NvmlDouble(ModuleType):
             return answers[name](card)
 
         return answer
+
+    def _clock(self, card: Card, kind: int) -> int:
+        self._check("nvmlDeviceGetClockInfo", card.refuses)
+        return {self.NVML_CLOCK_SM: card.sm_mhz, self.NVML_CLOCK_MEM: card.memory_mhz}[kind]
 
     def _check(self, name: str, refused: set[str]) -> None:
         if name in refused:

@@ -20,6 +20,12 @@ def test_gpus_are_read_in_mb_watts_and_percent(nvml: ModuleType) -> None:
         utilization_percent=90.0,
         power_w=71.5,
         temperature_c=64.0,
+        sm_clock_mhz=1980.0,
+        memory_clock_mhz=6251.0,
+        power_limit_w=72.0,
+        default_power_limit_w=72.0,
+        energy_j=1000.0,
+        clock_reasons=0,
     )
     assert reading.gpus[1].name == "NVIDIA A100"
     assert (reading.note, reading.driver) == (None, "560.35.03")
@@ -33,6 +39,10 @@ def test_gpus_are_read_in_mb_watts_and_percent(nvml: ModuleType) -> None:
         ("nvmlDeviceGetPowerUsage", ["power_w"]),
         ("nvmlDeviceGetTemperature", ["temperature_c"]),
         ("nvmlDeviceGetName", ["name"]),
+        ("nvmlDeviceGetClockInfo", ["sm_clock_mhz", "memory_clock_mhz"]),
+        ("nvmlDeviceGetEnforcedPowerLimit", ["power_limit_w"]),
+        ("nvmlDeviceGetPowerManagementDefaultLimit", ["default_power_limit_w"]),
+        ("nvmlDeviceGetTotalEnergyConsumption", ["energy_j"]),
     ],
 )
 def test_gpu_value_that_is_refused_is_none_and_the_others_stay(nvml: Any, function: str, fields: list[str]) -> None:
@@ -40,6 +50,19 @@ def test_gpu_value_that_is_refused_is_none_and_the_others_stay(nvml: Any, functi
     first, second = read_gpus().gpus
     assert [name for name in Gpu.__slots__ if getattr(first, name) is None] == fields
     assert all(getattr(second, name) is not None for name in Gpu.__slots__)
+
+
+def test_clock_reasons_are_read_from_old_drivers_too(nvml: Any) -> None:
+    nvml.cards[0].reasons = 0x44
+    nvml.cards[0].refuses = {"nvmlDeviceGetCurrentClocksEventReasons"}
+    nvml.cards[1].refuses = nvml.cards[0].refuses | {"nvmlDeviceGetCurrentClocksThrottleReasons"}
+    assert [gpu.clock_reasons for gpu in read_gpus().gpus] == [0x44, None]
+
+
+def test_gpu_split_into_instances_says_so(nvml: Any) -> None:
+    nvml.cards[0].mig = (1, 1)
+    nvml.cards[1].refuses = {"nvmlDeviceGetMigMode"}
+    assert [gpu.is_split for gpu in read_gpus().gpus] == [True, False]
 
 
 def test_gpu_that_cannot_be_opened_is_left_out(nvml: Any) -> None:
@@ -81,7 +104,9 @@ def test_processes_are_read_only_when_asked_for(nvml: Any) -> None:
     nvml.cards[0].graphics = ((10, 2**30), (12, 2**20))
     with GpuReader() as reader:
         assert reader.read()[0].process_memory_mb == {}
-        assert reader.read(with_processes=True)[0].process_memory_mb == {10: 1024.0, 11: None, 12: 1.0}
+        card = reader.read(with_processes=True)[0]
+    assert card.process_memory_mb == {10: 1024.0, 11: None, 12: 1.0}
+    assert card.computing == {10, 11}
 
 
 def test_processes_that_are_refused_leave_none(nvml: Any) -> None:

@@ -87,8 +87,64 @@ def test_sampler_adds_gpus_and_finds_the_memory_of_the_process(nvml: Any) -> Non
     assert summary["gpu_temperature_c_peak"] == 71.0
     assert summary["process_gpu_memory_mb_peak"] == 1024.0
     assert summary["gpu_note"] is None
+    assert summary["gpu_sm_clock_mhz_peak"] == 1980.0
+    assert summary["gpu_power_limit_w_mean"] == 144.0
     assert sampler.series[0]["gpus"][0]["process_memory_mb"] == {str(os.getpid()): 1024.0, "1": 1024.0}
+    json.dumps([summary, sampler.series], allow_nan=False)
     assert nvml.open_sessions == 0
+
+
+def test_sampler_judges_the_gpus_of_the_server_and_names_strangers(nvml: Any) -> None:
+    waits = [sys.executable, "-S", "-c", "input()"]
+    with (
+        subprocess.Popen(waits, stdin=subprocess.PIPE) as server,
+        subprocess.Popen(waits, stdin=subprocess.PIPE) as stranger,
+    ):
+        mine = (os.getpid(), 2**30)
+        nvml.cards[0].compute = ((server.pid, 2**30), mine, (stranger.pid, 3 * 2**30), (2**22 + 1, None))
+        nvml.cards[0].graphics = ((2**22 + 2, 2**30),)
+        nvml.cards[0].reasons = 0x40
+        nvml.cards[1].reasons = 0x20
+        with HardwareSampler(pid=server.pid) as sampler:
+            nvml.cards[0].energy_mj += 50_000
+        stranger.communicate(b"\n")
+        server.communicate(b"\n")
+    summary = sampler.summary()
+    assert (summary["gpu_energy_j"], summary["gpu_energy_source"]) == (50.0, "counter")
+    assert summary["gpu_throttled_percent"] == 100.0
+    assert summary["gpu_clock_reasons"] == "hw_thermal_slowdown 100 %"
+    assert summary["gpu_foreign_processes"] == 2
+    heat, shared = sampler.degraded
+    assert heat == "GPU throttled: hw_thermal_slowdown 100 % of the samples, up to 64 °C"
+    assert shared.startswith("GPU shared: ")
+    assert f"({stranger.pid}) holds 3,072 MB" in shared
+    assert "process 4194305" in shared
+    assert "4194306" not in shared
+
+
+def test_sampler_of_a_server_elsewhere_judges_no_gpu_of_this_machine(nvml: Any) -> None:
+    nvml.cards[0].reasons = 0x40
+    with HardwareSampler() as sampler:
+        pass
+    assert sampler.degraded == []
+    assert sampler.summary()["gpu_energy_j"] is None
+
+
+def test_sampler_does_not_guess_who_is_who_among_ids_of_another_machine(nvml: Any) -> None:
+    nvml.cards[0].compute = ((2**22 + 1, 2**30),)
+    with HardwareSampler(pid=os.getpid()) as sampler:
+        pass
+    assert sampler.degraded == []
+    assert sampler.summary()["gpu_foreign_processes"] is None
+    assert sampler.summary()["gpu_throttled_percent"] == 0.0, "both are busy, so they are the server's"
+
+
+def test_sampler_takes_no_stranger_for_a_neighbour_on_a_gpu_of_several_instances(nvml: Any) -> None:
+    nvml.cards[0].compute = ((os.getpid(), 2**30), (2**22 + 1, 2**30))
+    nvml.cards[0].mig = (1, 1)
+    with HardwareSampler(pid=os.getpid()) as sampler:
+        pass
+    assert sampler.degraded == []
 
 
 @pytest.mark.usefixtures("no_nvml")
@@ -198,7 +254,7 @@ def test_sampler_samples_less_often_where_a_sample_is_expensive(monkeypatch: pyt
 
 def test_sampler_mean_of_a_share_weighs_by_time_and_of_a_gauge_does_not() -> None:
     sampler = HardwareSampler()
-    empty = dict.fromkeys((*SHARES, *GAUGES))
+    empty = dict.fromkeys((*SHARES, *GAUGES, "cpu_energy_j"))
     sampler._series = [
         empty | {"at_ms": 0.0, "ram_used_mb": 10.0},
         empty | {"at_ms": 500.0, "cpu_percent": 100.0, "ram_used_mb": 20.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -213,3 +214,50 @@ def test_server_that_serves_others_meanwhile_degrades_the_cell(
     capsys.readouterr()
     assert main(["show", str(project.folders[0])]) == 0
     assert reason in capsys.readouterr().out
+
+
+def test_gpu_in_trouble_degrades_the_cell_and_its_energy_is_by_token(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is a double, from NVML's documentation."""
+    from tests.hardware.conftest import Card, NvmlDouble
+
+    class Burning(Card):
+        @property
+        def energy_mj(self) -> int:
+            burnt[0] += 6_000
+            return burnt[0]
+
+        @energy_mj.setter
+        def energy_mj(self, value: int) -> None:
+            pass
+
+    burnt = [0]
+    card = Burning(reasons=0x40, degrees=93)
+    monkeypatch.setitem(sys.modules, "pynvml", NvmlDouble([card]))
+    project.case("max_tokens: 4")
+    result = project.run(server, "--junitxml=junit.xml")
+    result.assert_outcomes(passed=1)
+    reason = "GPU throttled: hw_thermal_slowdown 100 % of the samples, up to 93 °C"
+    result.stdout.fnmatch_lines(["a * ✓d", f"*{reason}"])
+    record = project.result.records[0]
+    assert record["degraded"] == [reason]
+    tokens = sum(one["completion_tokens"] for one in project.result.records)
+    assert record["hardware"]["gpu_energy_j_per_token"] == pytest.approx(record["hardware"]["gpu_energy_j"] / tokens)
+    assert run_json(project)["degraded"][0]["reasons"] == [reason]
+    assert reason in (project.path / "junit.xml").read_text(encoding="utf-8")
+    with (project.folders[0] / "summary.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["degraded"], row["gpu_throttled_percent"], row["gpu_energy_source"]) == (reason, "100.0", "counter")
+
+
+def test_machine_without_a_gpu_is_no_reason_to_say_anything(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    project.case()
+    result = project.run(server)
+    result.assert_outcomes(passed=1)
+    assert "GPU" not in result.stdout.str()
+    assert project.result.records[0]["degraded"] == []
+    assert run_json(project)["degraded"] == []

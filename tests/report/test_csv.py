@@ -69,7 +69,19 @@ def test_columns_of_requests_leave_out_only_what_has_a_file_of_its_own() -> None
 
 def test_columns_of_hardware_are_those_of_the_sampler() -> None:
     names = {column.name for column in HARDWARE_COLUMNS}
-    assert names == {"suite", "case", "params", "provider", "model", "at", "at_ms", "schema_version", *SHARES, *GAUGES}
+    assert names == {
+        "suite",
+        "case",
+        "params",
+        "provider",
+        "model",
+        "at",
+        "at_ms",
+        "cpu_energy_j",
+        "schema_version",
+        *SHARES,
+        *GAUGES,
+    }
     assert {name.removesuffix("_peak") for name in HARDWARE_PEAKS} == {*SHARES, *GAUGES}
 
 
