@@ -27,6 +27,9 @@ FAILURES_IN_A_ROW = 3
 """After so many the page is not asked for again."""
 
 
+_ENDS = ("before", "after")
+
+
 class ServerScraper(Watcher):
     """Fetches the page in a thread while its `with` block runs: before, after, and every `interval_s` seconds between.
 
@@ -85,6 +88,7 @@ class ServerScraper(Watcher):
     def _sample(self) -> dict[str, Any] | None:
         if self._given_up:
             return None
+        phase = "before" if not self._series else "after" if self._stop.is_set() else "during"
         asked_ns = time.perf_counter_ns()
         try:
             page = self._fetch()
@@ -98,7 +102,6 @@ class ServerScraper(Watcher):
             self._fail("the page has none of the metrics that the provider knows")
             return None
         self._failures = 0
-        phase = "before" if not self._series else "after" if self._stop.is_set() else "during"
         return {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "at_ms": at_ms,
@@ -125,10 +128,10 @@ class ServerScraper(Watcher):
 
 def _growth(series: Sequence[dict[str, Any]], name: str) -> float | int | None:
     """Return by how much a counter grew over the cell; None when it was not seen at both ends, or fell."""
-    ends = [row[name] for row in series if row["phase"] != "during" and name in row]
-    if len(ends) != 2 or _fell(series, name):
+    before, after = ([row[name] for row in series if row["phase"] == phase and name in row] for phase in _ENDS)
+    if not before or not after or _fell(series, name):
         return None
-    grown = float(ends[1] - ends[0])
+    grown = float(after[-1] - before[0])
     return int(grown) if grown.is_integer() else grown
 
 

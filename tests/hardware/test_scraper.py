@@ -168,6 +168,23 @@ def test_server_that_starts_again_in_the_middle_has_no_totals() -> None:
     assert summary["note"] == "the server's counters fell: it was restarted meanwhile"
 
 
+def test_page_asked_for_while_the_cell_ends_is_one_of_the_cell() -> None:
+    scraper = ServerScraper(lambda: b"", METRICS)
+    pages = iter([says(written=1), says(written=5), says(written=9), says(written=12)])
+
+    def fetch() -> bytes:
+        page = next(pages)
+        if "written_total 5" in page:
+            scraper._stop.set()  # the cell ends before its answer comes
+        return page.encode()
+
+    scraper._fetch = fetch
+    for _ in range(4):  # one more look begins just then, and the last one comes as always
+        scraper._add_sample()
+    assert [row["phase"] for row in scraper.series] == ["before", "during", "after", "after"]
+    assert scraper.summary()["generation_tokens"] == 11
+
+
 def test_no_prompt_has_no_share_of_the_cache() -> None:
     assert scraped(Page(says())).summary()["cache_hit_percent"] is None
 
