@@ -25,7 +25,7 @@ from pytest_modellens.plugin.serving import (
     with_base_url,
 )
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
-from pytest_modellens.providers.http import HTTPProvider
+from pytest_modellens.providers.measured import MeasuringProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
@@ -85,7 +85,7 @@ class Lens:
             raise reply.error
         if reply.adapter_result is not None:
             return reply.adapter_result
-        assert isinstance(provider, HTTPProvider)
+        assert isinstance(provider, MeasuringProvider)
         return provider.to_result(request, reply)
 
     def record(self, record: Record) -> None:

@@ -25,27 +25,18 @@ from pytest_modellens.measure.reply import Reply, transport_of
 from pytest_modellens.measure.route import Route
 from pytest_modellens.providers import control
 from pytest_modellens.providers.answer import timeline_of
-from pytest_modellens.providers.base import (
-    APICallMetrics,
-    ProviderAdapter,
-    RunRequest,
-    RunResult,
-    get_root_url,
-    normalize_base_url,
-    url_join,
-)
+from pytest_modellens.providers.base import RunRequest, get_root_url, normalize_base_url, url_join
 from pytest_modellens.providers.credentials import key_hint, scrubbed
-from pytest_modellens.providers.results import in_seconds, result_of
+from pytest_modellens.providers.measured import MeasuringProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_modellens.hardware.prometheus import ServerMetrics
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.timeline import TextPart
     from pytest_modellens.measure.wire import WireRequest
     from pytest_modellens.providers.answer import Answer
-    from pytest_modellens.providers.base import Message
 
 __all__ = ["RECEIVED_CHARACTERS", "Asked", "HTTPProvider"]
 
@@ -64,7 +55,7 @@ class Asked(NamedTuple):
     """The caller's own."""
 
 
-class HTTPProvider(ProviderAdapter):
+class HTTPProvider(MeasuringProvider):
     """A server behind a base URL."""
 
     default_path: ClassVar[str] = ""
@@ -138,30 +129,6 @@ class HTTPProvider(ProviderAdapter):
     def served_model(self, asked: str, answered: str) -> bool:  # noqa: ARG002
         """Return whether an answer that names the model `answered` is one of the model `asked` for."""
         return True
-
-    def run_prompt(self, request: RunRequest) -> RunResult:
-        """Send one prompt and return what came back. See `ProviderAdapter.run_prompt`."""
-        reply = self.measure(request)
-        if reply.error is not None:
-            raise reply.error
-        return self.to_result(request, reply)
-
-    def chat_completion(
-        self, messages: Sequence[Message], temperature: float, max_tokens: int, top_p: float, stream: bool
-    ) -> tuple[str, APICallMetrics]:
-        """Send one conversation to the first model on offer. See `ProviderAdapter.chat_completion`."""
-        models = self.list_models()
-        request = RunRequest(
-            "",
-            models[0].id if models else "default",
-            temperature,
-            max_tokens,
-            top_p,
-            stream=stream,
-            messages=tuple(messages),
-        )
-        result = self.run_prompt(request)
-        return result.response, in_seconds(result)
 
     def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
         """Send one request, wait for its end, and return what it brought; failures are in `Reply.error`."""
@@ -239,10 +206,6 @@ class HTTPProvider(ProviderAdapter):
             received=self._received(exchange) if error else None,
             exchange=exchange,
         )
-
-    def to_result(self, request: RunRequest, reply: Reply) -> RunResult:
-        """Return the contract's view of a successful reply."""
-        return result_of(request, reply, self.name)
 
     def close(self) -> None:
         """Close kept-alive connections."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_modellens.errors import ConnectError, ProtocolError, RequestError, TimedOutError
 from pytest_modellens.measure.reply import Reply
 from pytest_modellens.models import RunResult
-from pytest_modellens.providers.http import HTTPProvider
+from pytest_modellens.providers.measured import MeasuringProvider
 
 if TYPE_CHECKING:
     from pytest_modellens.providers.base import ProviderAdapter, RunRequest
@@ -22,7 +22,7 @@ def measure(provider: ProviderAdapter, request: RunRequest, *, stall_timeout_s: 
     A provider that implements only the contract's methods is called as it is; the reply then holds the numbers that it
     claims, and no timeline.
     """
-    if isinstance(provider, HTTPProvider):
+    if isinstance(provider, MeasuringProvider):
         return provider.measure(request, stall_timeout_s=stall_timeout_s)
     started_at = datetime.now(UTC)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 import msgspec
 
@@ -13,6 +12,7 @@ from pytest_modellens.measure.wire import WireRequest
 from pytest_modellens.providers.base import Message, Model, RunRequest, url_join
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.listing import described
+from pytest_modellens.providers.measured import cold_conversation
 from pytest_modellens.providers.openai_wire import ChatAnswer, decode_stream, decode_whole, message_of
 
 if TYPE_CHECKING:
@@ -87,13 +87,8 @@ class OpenAICompatibleProvider(HTTPProvider):
         return fields
 
     def messages(self, request: RunRequest) -> list[Message]:
-        """Return the conversation; with `cache="cold"` a unique prefix keeps the server's prompt cache out of it."""
-        conversation = request.conversation()
-        if request.cache == "cold" and conversation and isinstance(conversation[0].get("content"), str):
-            first = dict(conversation[0])
-            first["content"] = f"[{uuid4().hex}] {first['content']}"
-            conversation[0] = first
-        return conversation
+        """Return the conversation; see `cold_conversation`."""
+        return cold_conversation(request)
 
     def encode(self, request: RunRequest) -> WireRequest:
         """Return the request as HTTP.
