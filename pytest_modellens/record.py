@@ -117,6 +117,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     bytes_received: int = 0
     connection_reused: bool = False
     proxy: str | None = None
+    amplifier: dict[str, Any] | None = None
+    """For a module of Amplifier: the `rung` that its instants stand on (1 stream events, 2 older ones, 3 its HTTP
+    client, 4 a proxy, 5 nothing but the end), where the counts are from, which parameters did not arrive, retries."""
     live_decoding: bool = False
     """True when a subscriber had events decoded while they arrived."""
     hardware: dict[str, float | int | str | None] = {}

@@ -72,6 +72,7 @@ def record_of(
         answered_model=reply.answered_model,
         server_timings=dict(reply.server_timings),
         received=reply.received,
+        amplifier=None if reply.amplifier is None else dict(reply.amplifier),
         **_outcome(reply),
         **_transport(reply),
         **{"streamed": request.stream, **_numbers(reply), **(place or {})},

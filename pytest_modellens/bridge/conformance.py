@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_modellens.bridge.loading import PREFIX
 from pytest_modellens.bridge.mounting import MEMBERS, mount
 from pytest_modellens.bridge.seen import Seen
+from pytest_modellens.bridge.wiretext import sent_values
 from pytest_modellens.errors import ModelLensError
 
 if TYPE_CHECKING:
@@ -193,24 +193,12 @@ def _broken_sequence(model: str | None) -> Any:
 
 def _wire_flaw(bodies: list[bytes], model: str | None) -> str:
     """Return what of the request did not arrive at the server; empty when all did."""
-    values: list[Any] = []
-    for body in bodies:
-        try:
-            values += _scalars(json.loads(body))
-        except ValueError:
-            continue
+    values = sent_values(bodies)
     if not values:
         return "no request was seen"
     wanted = {"limit": _TOKENS, "temperature": _TEMPERATURE, **({"model": model} if model else {})}
     missing = [name for name, value in wanted.items() if value not in values]
     return f"not sent: {', '.join(missing)}" if missing else ""
-
-
-def _scalars(value: Any) -> list[Any]:
-    """Return all values in nested JSON that are no containers: each API has them under names of its own."""
-    if isinstance(value, dict):
-        value = [*value.values()]
-    return [scalar for item in value for scalar in _scalars(item)] if isinstance(value, list) else [value]
 
 
 def _is_async_mount(function: Any) -> bool:

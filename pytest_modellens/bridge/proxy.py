@@ -34,6 +34,8 @@ class Passed:
     sent_ns: int
     """When it had come whole from the client."""
     status: int | None = None
+    encoding: str = ""
+    """Of the answer's body; empty for none."""
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
     """(ns, bytes) of the answer's body as it came from the server."""
 
@@ -77,6 +79,7 @@ def _handler(scheme: str, netloc: str, passed: list[Passed]) -> type[BaseHTTPReq
                     connection.request(self.command, self.path, body or None, headers)
                     response = connection.getresponse()
                     entry.status = response.status
+                    entry.encoding = response.getheader("content-encoding", "")
                     self.send_response(response.status, response.reason)
                     for name, value in response.getheaders():
                         if name.lower() not in _HOP_BY_HOP:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.measure.timeline import Transport
 
@@ -47,6 +47,8 @@ class Reply:
     """True when the server had to load the model before it could answer."""
     adapter_result: RunResult | None = None
     """The numbers that a provider without our measuring client claims; there is no timeline then."""
+    amplifier: Mapping[str, Any] | None = None
+    """What a call of an Amplifier module was measured by; None for everybody else."""
     exchange: Exchange | None = field(default=None, repr=False, compare=False)
     """What all of this was read from; None when no measuring client of this process carried the request."""
 

@@ -91,6 +91,12 @@ OPTIONS = (
     Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", _count_or_none),
     Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", seconds),
     Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
+    Option(
+        "amplifier-config",
+        "FILE",
+        "Mount plan, or its entry, for --provider amplifier:MODULE (default: an empty configuration)",
+        _text,
+    ),
     Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
     Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
 )
@@ -144,6 +150,7 @@ class Settings:
     warmup: int | None = None
     timeout: float | None = None
     workers: int | None = None
+    amplifier_config: str | None = None
     results: str | None = None
     run_name: str | None = None
     from_ini: frozenset[str] = frozenset()

@@ -18,7 +18,7 @@ from pytest_modellens.plugin.progress import Progress
 from pytest_modellens.plugin.stash import FOUND, OPENED, RUN_FOLDER
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
-from pytest_modellens.providers.registry import create_provider, provider_names
+from pytest_modellens.providers.registry import AMPLIFIER, create_provider, is_amplifier, provider_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def describe(provider: ProviderAdapter) -> dict[str, Any]:
     if isinstance(provider, LocalProvider):
         server = provider.server
         known |= {"threads": server.threads, "parallel": server.parallel}
-    return known
+    return known | provider.facts()
 
 
 def metrics_of(provider: ProviderAdapter, *, is_load: bool) -> ServerScraper | None:
@@ -102,7 +102,7 @@ def metrics_of(provider: ProviderAdapter, *, is_load: bool) -> ServerScraper | N
 
 def with_base_url(provider: ProviderAdapter, base_url: str, config: pytest.Config) -> ProviderAdapter:
     """Return a provider of the same kind at another address, for a case that names one."""
-    return _connected(spec_of(provider, config)._replace(name=provider.name, base_url=base_url))
+    return _connected(spec_of(provider, config)._replace(name=provider.name, base_url=base_url), config)
 
 
 def _plain(model: Any) -> dict[str, Any]:
@@ -117,14 +117,16 @@ def _create(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
         worker = os.environ.get("PYTEST_XDIST_WORKER")
         name = f"server-{spec.label}{f'-{worker}' if worker else ''}.log"
         return LocalProvider(model=spec.model, log_path=Path(folder) / name if folder else None)
-    return _connected(spec)
+    return _connected(spec, config)
 
 
-def _connected(spec: ProviderSpec) -> ProviderAdapter:
+def _connected(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
+    more = _mount_config(spec, config) if is_amplifier(spec.name) else {}
     provider = create_provider(
         spec.name,
         base_url=spec.base_url,
         api_key=None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec),
+        **more,
     )
     if isinstance(provider, HTTPProvider):
         provider.event_source = spec.label
@@ -136,6 +138,23 @@ def _connected(spec: ProviderSpec) -> ProviderAdapter:
     elif spec.headers:
         raise ConfigError(f"{spec.label}: provider {spec.name!r} takes no headers")
     return provider
+
+
+def _mount_config(spec: ProviderSpec, config: pytest.Config) -> dict[str, Any]:
+    """Return what an Amplifier module is mounted with.
+
+    Raises:
+        ModelLensError: there is no such module, or its configuration cannot be used.
+    """
+    from pytest_modellens.bridge.loading import find_module
+    from pytest_modellens.bridge.plans import read_entry
+
+    given: dict[str, Any] = {"default_model": spec.model} if spec.model else {}
+    file = config.stash[SETTINGS].amplifier_config
+    if file is None:
+        return {"config": given, "timeout_s": spec.timeout}
+    entry = read_entry(config.rootpath / file, find_module(spec.name.removeprefix(AMPLIFIER)))
+    return {"config": {**entry.config, **given}, "keep_env": entry.named, "timeout_s": spec.timeout}
 
 
 def _variable(name: str, where: str, spec: ProviderSpec) -> str:

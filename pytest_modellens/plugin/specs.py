@@ -54,7 +54,8 @@ def provider_spec(text: str, named: Mapping[str, ProviderSpec]) -> tuple[Provide
     known = (AUTO, *named)
     if left in named or not (colon and name) or _is_known(left):
         check_name(left, others=known)
-        spec, is_named = named.get(left, ProviderSpec(left, left)), left in named
+        # A colon in ids and names of files is trouble.
+        spec, is_named = named.get(left, ProviderSpec(left.replace(":", "-"), left)), left in named
     else:
         check_label(label)
         check_name(name, others=known)

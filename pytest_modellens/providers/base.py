@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_modellens.models import APICallMetrics, HardwareMetrics, Message, Model, RunRequest, RunResult
 from pytest_modellens.urls import get_root_url, normalize_base_url, url_join
@@ -82,6 +82,10 @@ class ProviderAdapter(ABC):
         from pytest_modellens.hardware.system import read_system
 
         return read_system()
+
+    def facts(self) -> dict[str, Any]:
+        """Return more that `run.json` is to keep of the server, as plain JSON types without secrets."""
+        return {}
 
     def start(self) -> None:  # noqa: B027  # optional, so not abstract
         """Make the server ready. Providers that only connect to one have nothing to do."""

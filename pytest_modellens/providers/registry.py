@@ -14,10 +14,22 @@ from pytest_modellens.providers.base import ProviderAdapter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GROUP", "check_name", "create_provider", "names_to_probe", "provider_class", "provider_names"]
+__all__ = [
+    "AMPLIFIER",
+    "GROUP",
+    "check_name",
+    "create_provider",
+    "is_amplifier",
+    "names_to_probe",
+    "provider_class",
+    "provider_names",
+]
 
 GROUP = "pytest_modellens.providers"
 """Entry-point group of providers in other packages: `name = "package.module:Class"`."""
+
+AMPLIFIER = "amplifier:"
+"""Before the id of a provider module of Amplifier; see `AmplifierProvider`."""
 
 _OURS = {
     "lmstudio": "lmstudio:LMStudioProvider",
@@ -56,10 +68,15 @@ def check_name(name: str, *, others: Iterable[str] = ()) -> None:
         UnknownProviderError: nobody has it; the message lists the known names and suggests the nearest.
     """
     known = sorted({*provider_names(), *others})
-    if name not in known:
+    if name not in known and not is_amplifier(name):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownProviderError(f"unknown provider {name!r} ({hint}known: {', '.join(known)})")
+        raise UnknownProviderError(f"unknown provider {name!r} ({hint}known: {', '.join(known)}, {AMPLIFIER}MODULE)")
+
+
+def is_amplifier(name: str) -> bool:
+    """Return whether `name` means a provider module of Amplifier."""
+    return name.startswith(AMPLIFIER) and name != AMPLIFIER
 
 
 def provider_class(name: str) -> type[ProviderAdapter]:
@@ -70,6 +87,10 @@ def provider_class(name: str) -> type[ProviderAdapter]:
         ConfigError: another package's provider cannot be imported.
     """
     check_name(name)
+    if is_amplifier(name):
+        from pytest_modellens.providers.amplifier import AmplifierProvider
+
+        return AmplifierProvider
     if name in _OURS:
         module, _, attribute = _OURS[name].partition(":")
         found: type[ProviderAdapter] = getattr(import_module(f"pytest_modellens.providers.{module}"), attribute)
@@ -94,6 +115,8 @@ def create_provider(name: str, **options: Any) -> ProviderAdapter:
         ConfigError: the provider does not take one of the options, or not its value.
     """
     cls = provider_class(name)
+    if is_amplifier(name):
+        options["module"] = name.removeprefix(AMPLIFIER)
     given = {key: value for key, value in options.items() if value is not None}
     parameters = inspect.signature(cls).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

@@ -260,6 +260,7 @@ REQUEST_COLUMNS = (
     _field("bytes_received", "B", "size of the response"),
     _field("connection_reused", "", "whether the connection was used before"),
     _field("proxy", "", "proxy in between"),
+    _object("amplifier", "", "where the instants of an Amplifier module's call are from, as JSON"),
     _field("live_decoding", "", "whether events were decoded while they arrived"),
     _field("case_hash", "", "SHA-256 over what the case sends"),
     _field("metric_definitions", "", "version of the formulas"),

@@ -22,6 +22,7 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "workers": ("1", "2", "3", 1),
     "warmup": ("0", "2", "3", 0),
     "timeout": ("1500ms", "2m", "3", 1.5),
+    "amplifier-config": ("a", "b", "c", "a"),
     "results": ("a", "b", "c", "a"),
     "run-name": ("a", "b", "c", "a"),
 }
@@ -40,6 +41,7 @@ BAD = [
     ("warmup", "-1", "must be a whole number from 0 on (got '-1')"),
     ("timeout", "5x", "must be a duration such as 60s, 2m or 500ms (got '5x')"),
     ("timeout", "0", "must be a duration such as 60s, 2m or 500ms (got '0')"),
+    ("amplifier-config", " ", "must not be empty (got ' ')"),
     ("results", " ", "must not be empty (got ' ')"),
     ("run-name", " ", "must not be empty (got ' ')"),
 ]
@@ -89,8 +91,8 @@ def test_bad_value_of_the_ini_file_is_named_as_there(project: Project) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: auto, *vllm)"),
-        ("", "unknown provider '' (known: auto, *vllm)"),
+        ("vlm", "unknown provider 'vlm' (did you mean 'vllm'? known: auto, *vllm, amplifier:MODULE)"),
+        ("", "unknown provider '' (known: auto, *vllm, amplifier:MODULE)"),
         ("vllm=host:8000", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
         ("vllm=", "*vllm: the part after = must be a URL such as http://127.0.0.1:8000/v1"),
     ],

@@ -1,0 +1,164 @@
+"""Suites run by pytest through modules of Amplifier: records, run.json, and what is said of wrong configurations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_modellens.storage import find_run, read_run
+from pytest_modellens.truth.client import TruthServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pytest_modellens.storage import Run
+
+ROUNDS = "defaults: {rounds: 3, warmup: 1, max_tokens: 32}\ncases:\n- {name: a, prompt: hi, model: 'truth:steady'}\n"
+LOAD = """
+defaults: {max_tokens: 32}
+cases:
+- {name: crowd, prompt: hi, model: 'truth:steady', load: {concurrency: 8, requests: 16}}
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with TruthServer() as server:
+        yield server.url
+
+
+def run(folder: Path, *arguments: str, suite: str = ROUNDS, **env: str) -> subprocess.CompletedProcess[str]:
+    (folder / "suites").mkdir(exist_ok=True)
+    (folder / "suites" / "a.yaml").write_text(suite)
+    options = ("-p", "no:cacheprovider", "-p", "no:amplifier_module", "-p", "no:asyncio", "-p", "no:benchmark")
+    plugin = () if "modellens" in _plugins() else ("-p", "pytest_modellens.plugin")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *plugin, *arguments, "suites"],
+        cwd=folder,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("MODELLENS_")}, "COLUMNS": "100", **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _plugins() -> set[str]:
+    from importlib.metadata import entry_points
+
+    return {point.name for point in entry_points(group="pytest11")}
+
+
+def kept(folder: Path) -> Run:
+    return read_run(find_run(folder / "results", "latest"))
+
+
+def test_suite_is_measured_and_recorded(tmp_path: Path, url: str) -> None:
+    done = run(tmp_path, f"--provider=amplifier:modellens-vllm={url}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = [record for record in kept(tmp_path).records if record["phase"] == "measured"]
+    assert len(measured) == 3
+    for record in measured:
+        assert (record["provider"], record["provider_kind"]) == ("amplifier-modellens-vllm", "amplifier:modellens-vllm")
+        assert (record["amplifier"]["rung"], record["clock"]) == (1, "perf_counter")
+        assert "hook" in record["clock_note"]
+        assert (record["prompt_tokens"], record["completion_tokens"]) == (8, 32)
+        assert record["ttft_ms"] < record["total_time_ms"]
+        assert len(record["inter_chunk_ms"]) == 31
+    (server,) = kept(tmp_path).meta["servers"].values()
+    assert server["amplifier"]["module"] == "provider-modellens-vllm"
+    assert server["amplifier"]["models"][0]["metadata"]["cost_tier"] == "free"
+
+
+def test_load_is_carried_and_attributed(tmp_path: Path, url: str) -> None:
+    done = run(tmp_path, f"--provider=amplifier:modellens-llamacpp={url}", suite=LOAD)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = kept(tmp_path).records
+    assert [len(record["inter_chunk_ms"]) for record in records] == [31] * 16
+    assert {record["amplifier"]["rung"] for record in records} == {1}
+
+
+def test_failures_are_records(tmp_path: Path, url: str) -> None:
+    done = run(tmp_path, f"--provider=amplifier:modellens-vllm={url}", suite=ROUNDS.replace("steady", "refused-429"))
+    assert done.returncode == 1
+    assert {record["error_class"] for record in kept(tmp_path).records} == {"http_429"}
+    assert "Traceback" not in done.stdout
+
+
+def test_plan_of_the_user_configures_the_module(tmp_path: Path, url: str) -> None:
+    plan = """
+        session: {orchestrator: {module: loop-basic}, context: {module: context-simple}}
+        providers:
+        - {module: provider-other}
+        - {module: provider-modellens-vllm, config: {base_url: "${HERE}", default_model: "${MODEL:truth:steady}"}}
+    """
+    (tmp_path / "plan.yaml").write_text(plan)
+    suite = ROUNDS.replace(", model: 'truth:steady'", "")
+    options = ("--provider=amplifier:modellens-vllm", "--modellens-amplifier-config=plan.yaml")
+    done = run(tmp_path, *options, "--modellens-model=truth:listed-gaps", suite=suite, HERE=url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {record["model"] for record in kept(tmp_path).records} == {"truth:listed-gaps"}
+
+
+OURS = "amplifier:modellens-vllm"
+
+
+@pytest.mark.parametrize(
+    ("provider", "config", "message"),
+    [
+        ("amplifier:no-such-one", None, "amplifier:no-such-one: no such module ("),
+        (
+            "amplifier:modellens-vllm",
+            "base_url: ${NOWHERE_SET}",
+            "${NOWHERE_SET} not set (export it, or give a default",
+        ),
+        (
+            "amplifier:modellens-vllm",
+            "{module: provider-modellens-vllm, confg: {}}",
+            "unknown key 'confg' (did you mean 'config'?",
+        ),
+        (
+            "amplifier:modellens-vllm",
+            "{providers: [], providrs: []}",
+            "unknown key 'providrs' (did you mean 'providers'?",
+        ),
+        (
+            "amplifier:modellens-vllm",
+            "{providers: [{module: x}]}",
+            "has no entry for provider-modellens-vllm (it has: x)",
+        ),
+        (OURS, "[3]", "providers[0]: must be a mapping with 'module' (got 3)"),
+        (OURS, "just text", "must be an entry of a mount plan's 'providers' (got 'just text')"),
+        (OURS, "config: [1]", "'config' must be a mapping (got [1])"),
+        (OURS, "a: [", "is not YAML ("),
+        (OURS, "max_tokens: many", "mount() failed with ConfigurationError"),
+        ("amplifier:broken", None, "cannot be loaded (RuntimeError: broken)"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, provider: str, config: str | None, message: str) -> None:
+    options = [f"--provider={provider}"]
+    if config is not None:
+        (tmp_path / "plan.yaml").write_text(config)
+        options.append("--modellens-amplifier-config=plan.yaml")
+    done = run(tmp_path, *options)
+    assert done.returncode == 1
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "--provider=amplifier:older", "--modellens-amplifier-config=no.yaml")
+    assert "no.yaml: cannot be read (No such file or directory)" in done.stdout
+
+
+def test_module_that_shows_nothing_is_measured_to_its_end(tmp_path: Path) -> None:
+    done = run(tmp_path, "--provider=amplifier:silent", suite=ROUNDS.replace("truth:steady", "m"))
+    assert done.returncode == 0, done.stdout
+    (record, *_) = kept(tmp_path).records
+    assert (record["amplifier"]["rung"], record["ttft_ms"], record["completion_tokens"]) == (5, None, None)
+    assert record["total_time_ms"] is not None
