@@ -104,6 +104,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """How the tokens of the first event were known: "counted", or "assumed" to be one; None without TPOT."""
     server_timings: dict[str, float] = {}
     """The server's own timings in milliseconds (`server_queue_ms`, `server_prefill_ms`, …; see docs/metrics.md)."""
+    server_disagreements: dict[str, list[float]] = {}
+    """Times that the server says differently, by name: [ours, the server's] in ms (see `measure.server_times`)."""
+    notes: list[str] = []
+    """What else there is to know of this request before its numbers are believed."""
 
     clock: str | None = None
     """One of "kernel", "perf_counter" and "adapter" (a foreign client's own); None when nothing was sent."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import StatusError
 from pytest_modellens.measure import metrics
+from pytest_modellens.measure.server_times import disagreements
 from pytest_modellens.record import Record
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def record_of(
         finish_reason=reply.finish_reason,
         answered_model=reply.answered_model,
         server_timings=dict(reply.server_timings),
+        server_disagreements=_disagreements(reply, alone=origin.concurrency == 1 and origin.load is None),
+        notes=_notes(reply, phase),
         received=reply.received,
         amplifier=None if reply.amplifier is None else dict(reply.amplifier),
         **_outcome(reply),
@@ -88,6 +91,24 @@ def _outcome(reply: Reply) -> dict[str, Any]:
         "status": reply.status,
         "retry_after": error.retry_after if isinstance(error, StatusError) else None,
     }
+
+
+def _disagreements(reply: Reply, *, alone: bool) -> dict[str, list[float]]:
+    timeline = reply.timeline
+    if reply.error is not None or timeline is None:
+        return {}
+    return disagreements(
+        ttft_ms=metrics.ttft_ms(timeline),
+        total_time_ms=metrics.total_time_ms(timeline),
+        timings=reply.server_timings,
+        alone=alone,
+    )
+
+
+def _notes(reply: Reply, phase: str) -> list[str]:
+    if not reply.loaded_model or phase == "measured":
+        return []
+    return ["the model was not loaded: the server loaded it during the warm-up"]
 
 
 def _invalid(reply: Reply, request: RunRequest, *, is_measured: bool) -> str | None:

@@ -60,9 +60,19 @@ class CellData:
         """The server's own timings of the averaged requests, in ms, by name."""
         self.facts: dict[str, set[Any]] = {
             name: set()
-            for name in ("tokens_source", "tokens_per_second_mode", "clock", "clock_note", "invalid", "degraded")
+            for name in (
+                "tokens_source",
+                "tokens_per_second_mode",
+                "clock",
+                "clock_note",
+                "invalid",
+                "degraded",
+                "notes",
+            )
         }
-        """The different values of fields that have few; of the averaged requests, but for `invalid` and `degraded`."""
+        """The different values of fields that have few; of the averaged requests, but for the last three."""
+        self.disagreements: dict[str, tuple[array[float], array[float]]] = {}
+        """Times of averaged requests that the server says differently, by name: ours, and the server's."""
         self.server_side: Mapping[str, Any] = {}
         """The server's own numbers over the cell; empty without any."""
         self.definitions: set[Any] = set()
@@ -76,6 +86,7 @@ class CellData:
         """Take in one record; warm-up and transient ones count only where they failed."""
         self.definitions.add(record.get("metric_definitions"))
         self.facts["degraded"].update(record.get("degraded") or ())
+        self.facts["notes"].update(record.get("notes") or ())
         self.server_side = self.server_side or record.get("server") or {}
         if record.get("phase", "measured") != "measured":
             if not record["ok"]:
@@ -108,6 +119,10 @@ class CellData:
             self.columns[name].extend(record.get(name) or ())
         for name, value in (record.get("server_timings") or {}).items():
             self.server.setdefault(name, array("d")).append(value)
+        for name, (ours, theirs) in (record.get("server_disagreements") or {}).items():
+            columns = self.disagreements.setdefault(name, (array("d"), array("d")))
+            columns[0].append(ours)
+            columns[1].append(theirs)
         tokens = record.get("completion_tokens")
         if tokens is not None:
             self.counts["counted"] += 1
@@ -120,10 +135,10 @@ class CellData:
 
 
 def gather(records: Iterable[Mapping[str, Any]]) -> dict[CellKey, CellData]:
-    """Return every cell that has a measured request or a failed one, in the order of first appearance."""
+    """Return every cell that has a measured request, a failed or a noteworthy one, in the order of first appearance."""
     cells: dict[CellKey, CellData] = {}
     for record in records:
-        if record.get("phase", "measured") == "measured" or not record["ok"]:
+        if record.get("phase", "measured") == "measured" or not record["ok"] or record.get("notes"):
             key = cell_key(record)
             cell = cells.get(key)
             if cell is None:

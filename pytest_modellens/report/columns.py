@@ -233,6 +233,8 @@ REQUEST_COLUMNS = (
     _field("tls_ms", "ms", "TLS handshake"),
     _field("headers_ms", "ms", "time until the response's headers were complete"),
     _object("server_timings", "ms", "the server's own timings, as JSON"),
+    _object("server_disagreements", "ms", "times that the server says differently, as JSON: [ours, the server's]"),
+    Column("notes", "", "what else there is to know of the request", "notes", partial(_joined, "notes")),
     _field("prompt_tokens", "", "tokens of the prompt"),
     _field("completion_tokens", "", "tokens of the answer"),
     _field("total_tokens", "", "both together"),

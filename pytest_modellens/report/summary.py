@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_modellens.report.cells import cell_key, gather
 from pytest_modellens.report.columns import HARDWARE_FACTS, HARDWARE_PEAKS
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_modellens.report.cells import CellData, CellKey
     from pytest_modellens.stats.percentile import Interval
 
-__all__ = ["CellSummary", "Distribution", "describe", "summarise", "summarise_cells"]
+__all__ = ["CellSummary", "Disagreement", "Distribution", "describe", "summarise", "summarise_cells"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,23 @@ class Distribution:
     p99: float | None
     interval: Interval | None
     """95 % interval of the median; None when n does not support it, and for pooled gaps, which are not independent."""
+
+
+class Disagreement(NamedTuple):
+    """A time that the server says differently, in requests of one cell."""
+
+    name: str
+    """See `measure.server_times`."""
+    n: int
+    """Requests in which it differs."""
+    ours_ms: float
+    """Median over these requests."""
+    server_ms: float
+    """Median over the same."""
+
+    def __str__(self) -> str:
+        label = {"ttft_ms": "TTFT", "decode_ms": "decoding", "total_time_ms": "total time"}[self.name]
+        return f"{label} {self.ours_ms:.1f} ms, by the server {self.server_ms:.1f} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,10 @@ class CellSummary:
     """What run.json says of the cell's load; None without one."""
     server: Mapping[str, Any] = field(default_factory=dict)
     """The server's own numbers over the whole cell (see `Record.server`); empty without any."""
+    disagreements: tuple[Disagreement, ...] = ()
+    """Where our times and the server's own differ."""
+    notes: tuple[str, ...] = ()
+    """What else there is to know of the cell's requests."""
     degraded: tuple[str, ...] = ()
     """What disturbed the machine or the server while the cell ran."""
 
@@ -160,6 +182,11 @@ def _summarise(cell: CellData, peaks: Mapping[str, Any], load: Mapping[str, Any]
         hardware=peaks,
         load=load,
         server=cell.server_side,
+        disagreements=tuple(
+            Disagreement(name, len(ours), median(ours), median(theirs))
+            for name, (ours, theirs) in cell.disagreements.items()
+        ),
+        notes=tuple(sorted(cell.facts["notes"])),
         degraded=tuple(sorted(cell.facts["degraded"])),
     )
 

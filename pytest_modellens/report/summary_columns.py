@@ -129,6 +129,13 @@ SUMMARY_COLUMNS = (
     *map(_of_hardware, (*HARDWARE_PEAKS, *HARDWARE_FACTS)),
     *map(_of_server, SERVER_SUMMARY),
     Column(
+        "server_disagreements",
+        "",
+        "where our times and the server's differ, with both medians",
+        "server_disagreements",
+        lambda cell: "; ".join(map(str, cell.disagreements)) or None,
+    ),
+    Column(
         "degraded",
         "",
         "what disturbed the machine or the server meanwhile",

@@ -25,6 +25,7 @@ _NOTES = {
     "c": "c prompts came from the server's cache: TTFT leaves out work (use cache: cold)",
     "?": "? cache: cold or warm was asked for, and the server does not tell whether it was",
     "d": "d degraded: the machine or the server was disturbed",
+    "≠": "≠ the server's own times differ from ours by more than 5 ms and 5 %",
     "e": "e not streamed: tokens per second end to end, time to first token included",
 }
 
@@ -103,6 +104,7 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
     marks += "c" if cell.n_cached or _is_cached_by_counters(cell) else ""
     marks += "?" if cell.server.get("cache") and cell.server.get("cached_tokens_by") == "nothing" else ""
     marks += "d" if cell.degraded else ""
+    marks += "≠" if cell.disagreements else ""
     marks += "e" if cell.tokens_per_second_mode == "end_to_end" else ""
     n_failed = cell.n_errors + cell.n_warmup_failed
     return _Row(
@@ -145,4 +147,15 @@ def _notes(rows: Sequence[_Row], cells: Sequence[CellSummary]) -> list[str]:
         notes.append("no 95 % interval of a median from fewer than 6 requests")
     reasons = dict.fromkeys(printable(reason, 200) for cell in cells for reason in cell.degraded)
     said = [note for mark, note in _NOTES.items() if mark in marks]
-    return [*notes, *said, *(f"  {line}" for reason in reasons for line in textwrap.wrap(reason, MIN_WIDTH - 6))]
+    both = [
+        f"≠ {row.case}, {row.provider}: {found} ({found.n} of {cell.n_averaged})"
+        for row, cell in zip(rows, cells, strict=True)
+        for found in cell.disagreements
+    ]
+    more = dict.fromkeys(
+        f"{row.case}, {row.provider}: {printable(note, 200)}"
+        for row, cell in zip(rows, cells, strict=True)
+        for note in cell.notes
+    )
+    lines = (line for text in (*reasons, *both, *more) for line in textwrap.wrap(text, MIN_WIDTH - 6))
+    return [*notes, *said, *(f"  {line}" for line in lines)]

@@ -11,6 +11,7 @@ from pytest_modellens.events import EventBus, TokenGeneratedEvent
 from pytest_modellens.models import Model, RunRequest
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.registry import create_provider
+from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.truth.catalogue import SCENARIOS
 from pytest_modellens.truth.compare import differences, reported, timing_error
 from tests.doubles.kinds import KINDS
@@ -228,3 +229,20 @@ def test_wrong_or_missing_key_is_said_with_what_to_do(
         "--modellens-api-key-env)"
     )
     assert key is None or key not in str(reply.error)
+
+
+def test_times_of_the_server_are_compared_with_ours(doubles: Callable[[str], Double]) -> None:
+    request, origin = RunRequest("Hi.", "truth:steady", stream=True), Origin("s", "c", "ollama", "truth:steady")
+    reply = at(doubles("ollama")).measure(request)
+    got = record_of(reply, request, origin=origin)
+    assert got.ttft_ms is not None
+    assert got.total_time_ms is not None
+    decode = got.total_time_ms - got.ttft_ms
+    right = {"server_prefill_ms": got.ttft_ms - 2, "server_load_ms": 1.0, "server_decode_ms": decode}
+    agreed = replace(reply, server_timings={**right, "server_total_ms": got.total_time_ms})
+    assert record_of(agreed, request, origin=origin).server_disagreements == {}
+    wrong = replace(reply, server_timings={"server_prefill_ms": 20.0, "server_decode_ms": decode + 100})
+    found = record_of(wrong, request, origin=origin).server_disagreements
+    assert found == {"ttft_ms": [got.ttft_ms, 20.0], "decode_ms": [decode, decode + 100]}
+    loaded = record_of(wrong, request, origin=replace(origin, concurrency=2))
+    assert loaded.server_disagreements.keys() == {"decode_ms"}

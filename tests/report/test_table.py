@@ -154,3 +154,32 @@ def test_table_marks_times_with_cached_prompts() -> None:
 def test_table_counts_a_failed_warmup_where_nothing_was_measured() -> None:
     lines = texts([record(phase="warmup", ok=False)])
     assert lines[2].split() == ["capital", "vllm", "0", "–", "–", "–", "1", "✓"]
+
+
+def test_times_that_the_server_says_differently_are_shown_both() -> None:
+    rows = [record(), record(server_disagreements={"ttft_ms": [12.5, 30.0], "decode_ms": [80.0, 60.0]})]
+    rows += [record(server_disagreements={"ttft_ms": [14.5, 32.0]}), record(ok=False, server_disagreements={})]
+    lines = texts(rows)
+    assert lines[2].endswith("✓≠")
+    assert lines[-5:] == [
+        "  no 95 % interval of a median from fewer than 6 requests",
+        "  ≠ the server's own times differ from ours by more than 5 ms and 5 %",
+        "    ≠ capital, vllm: TTFT 13.5 ms, by the server 31.0 ms (2 of 3)",
+        "    ≠ capital, vllm: decoding 80.0 ms, by the server 60.0 ms (1 of 3)",
+        "",
+    ]
+
+
+def test_notes_of_the_warm_up_are_shown_without_counting_it() -> None:
+    warm = record(phase="warmup", notes=["the model was not loaded: the server loaded it during the warm-up"])
+    (cell,) = summarise([warm, record()])
+    assert (cell.n, cell.n_warmup_failed) == (1, 0)
+    assert texts([warm, record()])[-3:] == [
+        "    capital, vllm: the model was not loaded: the server loaded it during the",
+        "    warm-up",
+        "",
+    ]
+
+
+def test_invalid_requests_do_not_disagree() -> None:
+    assert "≠" not in "".join(texts([record(invalid="x", server_disagreements={"ttft_ms": [1.0, 30.0]})]))
