@@ -73,6 +73,7 @@ class Work:
     def received(self) -> None:
         """All has been received; what follows is decoding."""
         self.notes["receiving_cpu_s"] = self.notes["cpu_s"] + _cpu_s()
+        self.notes["receiving_s"] = self.notes["wall_s"] + now_ns() / 1e9
 
     def end(self) -> None:
         """The work is done."""

@@ -1,10 +1,11 @@
 """How exact and how cheap our client is, beside requests, httpx and aiohttp, against a server with known send times.
 
-    python benchmarks/clients.py [--quick] [--json FILE]
+    python benchmarks/clients.py [--quick] [--tokenizer FOLDER] [--json FILE]
 
 Each client does the same work in a process of its own, on one core, with the server on another: so many streams, all
 started together, which is the worst case. What the client saw is compared with the server's own log, token by token.
-Needs Linux, two cores, a C compiler, and for the rivals `pip install httpx aiohttp`.
+With the files of any tokenizer, `vllm bench serve`, guidellm and aiperf do it too, where they are installed; they are
+judged by what they report. Needs Linux, two cores, a C compiler, and for the rivals `pip install httpx aiohttp`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.client_runs import CLIENTS  # noqa: E402  # after the path is set
 from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402  # so that the file runs as a script
 from benchmarks.startup import child_environment  # noqa: E402  # from any folder
+from benchmarks.tools import TOOLS, Asked, compare_tool, find_tools, print_tools  # noqa: E402  # too
 
 GAP_MS = 10.0
 FIRST_MS = 50.0
+CEILING_GAP_MS = 0.5
 TIMEOUT_S = 240
 CALM_PCT = 5.0
 """A run is disturbed when others use more of a core."""
@@ -92,7 +95,7 @@ def measure(name: str, work: dict[str, Any], folder: Path, server: KnownServer) 
         **compare(seen["answers"], log),
         "cpu_us_per_token": 1e6 * seen["cpu_s"] / tokens,
         "receiving_us_per_token": 1e6 * seen["receiving_cpu_s"] / tokens if "receiving_cpu_s" in seen else None,
-        "tokens_per_s": tokens / seen["wall_s"],
+        "tokens_per_s": tokens / seen.get("receiving_s", seen["wall_s"]),
         "peak_mb": seen["peak_mb"],
         "startup_s": seen["startup_s"],
         "finishing_s": seen.get("finishing_cpu_s"),
@@ -155,19 +158,54 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small: some seconds in all, to see that it works")
     parser.add_argument("--streams", type=int, nargs="+", metavar="N", help="concurrent streams (1 16 64 256)")
-    parser.add_argument("--clients", nargs="+", choices=CLIENTS, metavar="NAME", help=f"of {', '.join(CLIENTS)} (all)")
+    parser.add_argument("--clients", nargs="*", choices=CLIENTS, metavar="NAME", help=f"of {', '.join(CLIENTS)} (all)")
     parser.add_argument("--tokens", type=int, help="tokens of an answer (64)")
     parser.add_argument("--repeats", type=int, help="runs of each client, in turn; medians are shown (3)")
     parser.add_argument("--tries", type=int, help="runs at most for one that nothing else on the machine disturbs (3)")
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="a tokenizer's files: load tools that are found run too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run there")
     given = parser.parse_args()
     given.streams = given.streams or ([1, 16] if given.quick else [1, 16, 64, 256])
     given.tokens = given.tokens or (16 if given.quick else 64)
     given.tries = given.tries or (1 if given.quick else 3)
     given.repeats = given.repeats or (1 if given.quick else 3)
-    asked = given.clients or list(CLIENTS)
+    asked = list(CLIENTS) if given.clients is None else given.clients
     given.clients = [name for name in asked if name not in ("httpx", "aiohttp") or find_spec(name)]
     return given
+
+
+def ceiling(folder: Path, pair: tuple[int, int] | None, tokens: int) -> None:
+    """Print how many tokens a second our client can receive, from a server that sends more than it can pace."""
+    with known_server(folder, first_ms=FIRST_MS, gap_ms=CEILING_GAP_MS, core=pair[0] if pair else None) as server:
+        work = {"url": server.url, "concurrency": 256, "requests": 512, "tokens": 8 * tokens}
+        row = calmest("bare", 3, {**work, "cores": pair, "server_pid": server.pid}, folder, server)["bare"]
+    print(
+        f"\nCeiling, 256 streams: {row['tokens_per_s']:,.0f} tokens/s received at "
+        f"{row['receiving_us_per_token']:.1f} µs/token, {row['coalesced_pct']:.0f} % of the reads with several tokens"
+    )
+
+
+def tools(options: argparse.Namespace, folder: Path, pair: tuple[int, int] | None) -> dict[str, Any]:
+    """Run the load tools that are installed, print a table for each number of streams, and return its rows."""
+    found = {name: find_tools().get(name) for name in TOOLS}
+    missing = [TOOLS[name].title for name, program in found.items() if program is None]
+    if missing:
+        print(f"\nNot installed: {', '.join(missing)}")
+    core = pair[0] if pair else None
+    everything = {}
+    with known_server(folder, first_ms=FIRST_MS, gap_ms=GAP_MS, core=core, names_role=False) as server:
+        for streams in options.streams:
+            tokenizer = str(Path(options.tokenizer).resolve())
+            asked = Asked(server.url, streams, streams * (8 if streams == 1 else 3), options.tokens, tokenizer)
+            rows = {
+                name: compare_tool(name, program, asked, folder, server, pair[1] if pair else None)
+                for name, program in found.items()
+                if program is not None
+            }
+            print(f"\n{streams} stream{'s' * (streams > 1)}, by their own reports")
+            print_tools(rows)
+            everything[str(streams)] = rows
+    return everything
 
 
 def main() -> None:
@@ -177,14 +215,26 @@ def main() -> None:
     pair = (cores[0], cores[-1]) if len(cores) > 1 else None
     if pair is None:
         print("only one core: server and clients share it, so the errors hold the server's own work too")
+    written: dict[str, Any] = {"first_ms": FIRST_MS, "gap_ms": GAP_MS, "runs": {}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.clients:
+            written["runs"] = clients(options, folder, pair)
+        if "bare" in options.clients and not options.quick:
+            ceiling(folder, pair, options.tokens)
+        if options.tokenizer:
+            written["tools"] = tools(options, folder, pair)
+    if options.json:
+        options.json.write_text(json.dumps(written, indent=1))
+
+
+def clients(options: argparse.Namespace, folder: Path, pair: tuple[int, int] | None) -> dict[str, list[dict[str, Row]]]:
+    """Run the clients, print a table for each number of streams, and return every run's rows."""
     everything: dict[str, list[dict[str, Row]]] = {}
-    with (
-        tempfile.TemporaryDirectory() as name,
-        known_server(Path(name), first_ms=FIRST_MS, gap_ms=GAP_MS, core=pair[0] if pair else None) as server,
-    ):
+    with known_server(folder, first_ms=FIRST_MS, gap_ms=GAP_MS, core=pair[0] if pair else None) as server:
         for client in options.clients:  # once unseen: it writes the byte code
             small = {"url": server.url, "concurrency": 1, "requests": 1, "tokens": 2, "cores": pair}
-            run_client(client, {**small, "server_pid": server.pid}, Path(name))
+            run_client(client, {**small, "server_pid": server.pid}, folder)
         for concurrency in options.streams:
             requests = concurrency * (8 if concurrency == 1 else 3)
             work = {"url": server.url, "concurrency": concurrency, "requests": requests, "tokens": options.tokens}
@@ -193,14 +243,13 @@ def main() -> None:
             for _ in range(options.repeats):
                 rows: dict[str, Row] = {}
                 for client in options.clients:
-                    rows |= calmest(client, options.tries, work, Path(name), server)
+                    rows |= calmest(client, options.tries, work, folder, server)
                 runs.append(rows)
             everything[str(concurrency)] = runs
             print_table(concurrency, {client: median([run[client] for run in runs]) for client in runs[0]})
             doubts = [row["log_p99_doubt"] or 0.0 for run in runs for row in run.values()]
             print(f"\nThe log itself is exact to {1e3 * float(np.median(doubts)):.0f} µs (p99).")
-    if options.json:
-        options.json.write_text(json.dumps({"first_ms": FIRST_MS, "gap_ms": GAP_MS, "runs": everything}, indent=1))
+    return everything
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 /* A server of chat completions whose send times are known.
 
-     known_server FIRST_MS GAP_MS
+     known_server FIRST_MS GAP_MS [bare]
 
    Prints the port that it listens on (127.0.0.1). A POST is answered with server-sent events over keep-alive: headers and
-   a role event at once, the first token FIRST_MS after the request was read, then one token each GAP_MS, `max_tokens` of
-   them, then finish reason, usage and [DONE]. The first token's text is "#<serial>", by which a client's numbers find
-   their entry in the log. GET /log returns the log and empties it:
+   a role event at once ("bare": no role event), the first token FIRST_MS after the request was read, then one token each
+   GAP_MS, `max_tokens` of them, then finish reason, usage and [DONE]. The first token's text is "#<serial>", by which a
+   client's numbers find their entry in the log. GET /log returns the log and empties it:
 
      per answer: int64 serial, tokens, arrival_ns, then tokens x int64 before_ns, then tokens x int64 after_ns
 
@@ -39,7 +39,7 @@ struct stream {
 };
 
 static struct stream streams[MAX_FD];
-static int highest = -1, epoll_fd, timer_fd;
+static int highest = -1, epoll_fd, timer_fd, names_role = 1;
 static int64_t first_ns, gap_ns, serials, timer_at;
 static char *log_bytes;
 static size_t log_length, log_room;
@@ -120,8 +120,8 @@ static void keep(const void *data, size_t size) {
 
 static void begin(int fd, struct stream *s, const char *body) {
     char text[2 * MAX_EVENT];
-    const char *limit = strstr(body, "\"max_tokens\"");
-    s->tokens = limit ? atoi(limit + strlen("\"max_tokens\":")) : 16;
+    const char *limit = strstr(body, "_tokens\":"); /* max_tokens or max_completion_tokens */
+    s->tokens = limit ? atoi(limit + strlen("_tokens\":")) : 16;
     if (s->tokens < 1) s->tokens = 1;
     s->serial = ++serials;
     s->sent = 0;
@@ -130,7 +130,8 @@ static void begin(int fd, struct stream *s, const char *body) {
     if (!s->before || !s->after) stop("answer");
     s->due = now_ns() + first_ns;
     size_t size = (size_t)sprintf(text, "%s", HEAD);
-    size += chunk(text + size, EVENT, (long long)s->serial, "{\"role\":\"assistant\",\"content\":\"\"}", "null");
+    if (names_role)
+        size += chunk(text + size, EVENT, (long long)s->serial, "{\"role\":\"assistant\",\"content\":\"\"}", "null");
     hand_over(fd, text, size);
 }
 
@@ -255,10 +256,11 @@ static void keep_time(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) {
-        fprintf(stderr, "known_server FIRST_MS GAP_MS\n");
+    if (argc < 3) {
+        fprintf(stderr, "known_server FIRST_MS GAP_MS [bare]\n");
         return 2;
     }
+    names_role = argc == 3;
     first_ns = (int64_t)(atof(argv[1]) * 1e6);
     gap_ns = (int64_t)(atof(argv[2]) * 1e6);
     prctl(PR_SET_PDEATHSIG, 15);

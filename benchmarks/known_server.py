@@ -57,14 +57,20 @@ class KnownServer:
 
 
 @contextmanager
-def known_server(folder: Path, *, first_ms: float, gap_ms: float, core: int | None) -> Iterator[KnownServer]:
-    """Lend the server, compiled into `folder` and pinned to `core`; the program ends where that cannot be done."""
+def known_server(
+    folder: Path, *, first_ms: float, gap_ms: float, core: int | None, names_role: bool = True
+) -> Iterator[KnownServer]:
+    """Lend the server, compiled into `folder` and pinned to `core`; the program ends where that cannot be done.
+
+    With `names_role` the first event of an answer is one without text, as of most servers.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if sys.platform != "linux" or compiler is None:
         sys.exit("This benchmark needs Linux and a C compiler (cc), for the server with known send times.")
     program = folder / "known_server"
     subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
-    with subprocess.Popen([program, str(first_ms), str(gap_ms)], stdout=subprocess.PIPE, text=True) as server:
+    command: list[str | Path] = [program, str(first_ms), str(gap_ms), *([] if names_role else ["bare"])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             port = int(server.stdout.readline())
