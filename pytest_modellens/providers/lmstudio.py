@@ -41,10 +41,10 @@ class LMStudioProvider(OnDemandProvider):
         `/api/v1/models` (LM Studio 0.4) knows sizes and parameter counts, `/api/v0/models` quantization and context.
         """
         root = get_root_url(self.base_url)
-        for page, key in (("api/v1/models", "models"), ("api/v0/models", "data")):
-            entries = self.object_at(url_join(root, page)).get(key)
-            if isinstance(entries, list):
-                return self.models_from(entry for entry in entries if not _embeds(entry)) or []
+        own = self.objects_at([url_join(root, page) for page in ("api/v1/models", "api/v0/models")])
+        for page, key in zip(own, ("models", "data"), strict=True):
+            if isinstance(page.get(key), list):
+                return self.models_from(entry for entry in page[key] if not _embeds(entry)) or []
         return super().list_models()
 
     def model_from(self, entry: dict[str, Any]) -> Model:

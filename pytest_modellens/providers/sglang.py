@@ -71,4 +71,5 @@ class SGLangProvider(OpenAICompatibleProvider):
 
     def _said(self, names: tuple[str, ...], key: str) -> str | None:
         root = get_root_url(self.base_url)
-        return next(filter(None, (self.text_at(url_join(root, name), key) for name in names)), None)
+        pages = self.objects_at([url_join(root, name) for name in names])
+        return next((page[key] for page in pages if isinstance(page.get(key), str) and page[key]), None)
