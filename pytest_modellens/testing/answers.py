@@ -139,7 +139,7 @@ class AnswerChecks(ContractBasis):
         wanted: dict[str, Any] = {"prompt": PROMPT, "model": MODELS[1], "system_prompt": _SYSTEM, **_ASKED}
         request = self.ask(**wanted, stream=stream, extra={"contract_extra": 7}, headers={"X-Contract": "yes"})
         outcome_of(self.where("run_prompt"), lambda: provide(double.root).run_prompt(request))
-        sent = double.received[-1]
+        sent = double.prompts[-1]
         values = _values(sent.fields)
         lost = [name for name, value in wanted.items() if not any(_holds(held, value) for held in values)]
         lost += [] if sent.fields.get("contract_extra") == 7 else ["extra"]
@@ -153,7 +153,7 @@ class AnswerChecks(ContractBasis):
         outcome_of(
             self.where("run_prompt"), lambda: provide(double.root).run_prompt(self.ask(messages=turns, stream=True))
         )
-        body = double.received[-1].body.decode("utf-8", "replace")
+        body = double.prompts[-1].body.decode("utf-8", "replace")
         is_sent = all(str(turn["content"]) in body for turn in turns) and PROMPT not in body
         require(
             is_sent, self.where("run_prompt"), "`messages` must be sent in place of `prompt`", f"it got {body[:400]!r}"

@@ -24,7 +24,7 @@ __all__ = ["PROMPT", "ContractBasis", "Outcome", "Provide", "breach", "call", "n
 PROMPT = "Name a prime number."
 _GRACE_S = 1.0
 """On top of every limit: a busy machine starts threads late."""
-_HANGING_S = 30.0
+_HANGING_S = 120.0
 
 
 class Provide(Protocol):
@@ -199,4 +199,4 @@ class ContractBasis:
 
     def ask(self, model: str = MODELS[0], **changes: Any) -> RunRequest:
         """Return a request for a short answer."""
-        return replace(RunRequest(PROMPT, model, max_tokens=16, timeout_s=20.0), **changes)
+        return replace(RunRequest(PROMPT, model, max_tokens=16, timeout_s=60.0), **changes)

@@ -80,7 +80,8 @@ class ScriptedServer:
         """What prompts are answered with; a scenario answers only for `MODELS`."""
         self.page: Bytes | Callable[[Received], Bytes] | None = None
         """What everything else is answered with; None: health, versions and model lists, as servers have them."""
-        self.received: list[Received] = []
+        self.prompts: list[Received] = []
+        """What came to be answered by `answers`."""
         self._dialect = dialect
         self._pages = dict(pages or {})
         self._over = threading.Event()
@@ -109,8 +110,10 @@ class ScriptedServer:
     def handle(self, received: Received, connection: socket.socket) -> Literal["keep", "close", "reset"]:
         """Answer one request, and return what becomes of its connection."""
         began_ns = time.perf_counter_ns()
-        self.received.append(received)
-        step = self.answers if self._is_prompt(received) else self.page or self._page(received.path)
+        step: Step = self.page or self._page(received.path)
+        if received.method == "POST" and received.path not in self._pages:
+            self.prompts.append(received)
+            step = self.answers
         if isinstance(step, Scenario):
             return self._act(step, received, connection, began_ns)
         if not isinstance(step, Bytes):
@@ -127,9 +130,6 @@ class ScriptedServer:
     def connected(self, connection: socket.socket) -> None:
         """Take note of a connection, which the end of the block closes."""
         self._open.add(connection)
-
-    def _is_prompt(self, received: Received) -> bool:
-        return received.method == "POST" and received.path not in self._pages
 
     def _act(
         self, scenario: Scenario, received: Received, connection: socket.socket, began_ns: int
