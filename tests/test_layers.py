@@ -13,9 +13,9 @@ LAYERS = (
     ("errors", "models", "events", "urls", "text", "redaction", "cost"),
     ("measure", "stats", "record"),
     ("providers", "hardware", "embedded", "truth", "bridge"),
-    ("suite", "load", "recording", "cassette", "runner", "findings", "serverside"),
+    ("suite", "load", "recording", "runner", "findings", "serverside"),
     ("storage", "environment", "selfcheck"),
-    ("report", "testing", "gate", "recompute"),
+    ("report", "testing", "gate"),
     ("plugin", "cli", "amplifier"),
 )
 """Lowest first. The package's own `__init__` stands above all of them: it names what users import."""

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_modellens.cassette.entry import Place
-from pytest_modellens.cassette.writer import scene_of
 from pytest_modellens.errors import ModelLensError
 from pytest_modellens.findings import findings, statistic
 from pytest_modellens.hardware.energy import joules_per_token
 from pytest_modellens.hardware.sampler import HardwareSampler
-from pytest_modellens.plugin.cassette import cassette_of
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
@@ -82,11 +79,7 @@ class Lens:
         provider = self.provider
         with endpoint_lock(provider):
             reply = measure(provider, request)
-        origin = self._origin(request)
-        if (cassette := cassette_of(self._config)) is not None:
-            place = Place(round=self._sent, phase="measured")
-            reply = cassette.keep(provider, request, reply, scene_of(origin), place)
-        self.record(record_of(reply, request, origin=origin, round=self._sent))
+        self.record(record_of(reply, request, origin=self._origin(request), round=self._sent))
         self._sent += 1
         if reply.error is not None:
             raise reply.error
@@ -143,7 +136,6 @@ class Lens:
                 worker=self._worker(),
                 client_processes=self._settings.workers or 1,
                 on_record=lambda run: progress.say(_progress(run)),
-                cassette=cassette_of(self._config),
             )
             with endpoint_lock(provider):
                 progress.say(_progress(run))

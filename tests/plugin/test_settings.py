@@ -25,8 +25,6 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "amplifier-config": ("a", "b", "c", "a"),
     "results": ("a", "b", "c", "a"),
     "run-name": ("a", "b", "c", "a"),
-    "cassette": ("a", "b", "c", "a"),
-    "cassette-limit": ("1.5GiB", "500 MB", "4096", 3 * 2**29),
 }
 """By option: values for the command line, the environment and the ini file, and what the first one means."""
 
@@ -46,10 +44,6 @@ BAD = [
     ("amplifier-config", " ", "must not be empty (got ' ')"),
     ("results", " ", "must not be empty (got ' ')"),
     ("run-name", " ", "must not be empty (got ' ')"),
-    ("cassette", " ", "must not be empty (got ' ')"),
-    ("cassette-limit", "0", "must be a size such as 500MB or 2GiB (got '0')"),
-    ("cassette-limit", "0.1B", "must be a size such as 500MB or 2GiB (got '0.1B')"),
-    ("cassette-limit", "much", "must be a size such as 500MB or 2GiB (got 'much')"),
 ]
 
 
