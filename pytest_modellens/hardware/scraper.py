@@ -37,7 +37,7 @@ class ServerScraper(Watcher):
     server that dies, are notes of `summary()`; nothing here raises into the block.
     """
 
-    def __init__(self, fetch: Callable[[], bytes], metrics: ServerMetrics, interval_s: float | None = 0.5) -> None:
+    def __init__(self, fetch: Callable[[], bytes], metrics: ServerMetrics, interval_s: float | None = 1.0) -> None:
         """Prepare to scrape.
 
         Args:

@@ -97,7 +97,7 @@ def metrics_of(provider: ProviderAdapter, *, is_load: bool) -> ServerScraper | N
         return None
     from pytest_modellens.hardware.scraper import ServerScraper
 
-    return ServerScraper(provider.metrics_page, provider.server_metrics, 0.5 if is_load else None)
+    return ServerScraper(provider.metrics_page, provider.server_metrics, 1.0 if is_load else None)
 
 
 def with_base_url(provider: ProviderAdapter, base_url: str, config: pytest.Config) -> ProviderAdapter:

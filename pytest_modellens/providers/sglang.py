@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_modellens.hardware.prometheus import ServerMetrics
 from pytest_modellens.providers.base import Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from pytest_modellens.providers.probe import Fact
@@ -29,6 +30,19 @@ class SGLangProvider(OpenAICompatibleProvider):
     default_port: ClassVar[int] = 30000
     api_key_env: ClassVar[str | None] = "SGLANG_API_KEY"
     start_command: ClassVar[str] = "python -m sglang.launch_server --model-path MODEL"
+    server_metrics: ClassVar[ServerMetrics | None] = ServerMetrics(
+        {
+            "requests_running": "sglang:num_running_reqs",
+            "requests_waiting": "sglang:num_queue_reqs",
+            "kv_cache_percent": "sglang:token_usage",
+            "prompt_tokens": "sglang:prompt_tokens_total",
+            "cached_tokens": "sglang:cached_tokens_total",
+            "generation_tokens": "sglang:generation_tokens_total",
+            # Not `num_retracted_reqs`: that is of the latest batch alone.
+            "preemptions": "sglang:num_retracted_requests_total",
+        },
+        hint="SGLang shows it when started with --enable-metrics",
+    )
     probe_pages: ClassVar[tuple[str, ...]] = ("/model_info", "/get_model_info")
 
     _names: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_modellens.hardware.prometheus import ServerMetrics
 from pytest_modellens.providers.answer import renamed
 from pytest_modellens.providers.base import Model, RunRequest, get_root_url, url_join
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
@@ -31,6 +32,14 @@ class TGIProvider(OpenAICompatibleProvider):
     name: ClassVar[str] = "tgi"
     default_port: ClassVar[int] = 3000
     start_command: ClassVar[str] = "text-generation-launcher --model-id MODEL --port 3000"
+    server_metrics: ClassVar[ServerMetrics | None] = ServerMetrics(
+        {
+            "requests_running": "tgi_batch_current_size",
+            "requests_waiting": "tgi_queue_size",
+            "prompt_tokens": "tgi_request_input_length_sum",
+            "generation_tokens": "tgi_request_generated_tokens_sum",
+        }
+    )
     probe_pages: ClassVar[tuple[str, ...]] = ("/info",)
 
     @classmethod

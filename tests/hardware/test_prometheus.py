@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_modellens.hardware.prometheus import COUNTERS, SERVER_GAUGES, ServerMetrics, read_page
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
+from pytest_modellens.providers.sglang import SGLangProvider
+from pytest_modellens.providers.tgi import TGIProvider
 from pytest_modellens.providers.vllm import VLLMProvider
 
+if TYPE_CHECKING:
+    from pytest_modellens.providers.http import HTTPProvider
+
 PAGES = Path(__file__).parent / "pages"
+SGLANG = b"""# A double, from SGLang's documentation of 2026-10; the numbers are made up.
+# TYPE sglang:num_running_reqs gauge
+sglang:num_running_reqs{model_name="m",tp_rank="0"} 3.0
+sglang:num_queue_reqs{model_name="m",tp_rank="0"} 5.0
+sglang:token_usage{model_name="m",tp_rank="0"} 0.28
+sglang:cache_hit_rate{model_name="m"} 0.0075
+sglang:num_retracted_reqs{model_name="m"} 1.0
+sglang:num_retracted_requests_total{model_name="m"} 48.0
+sglang:prompt_tokens_total{model_name="m"} 8.128902e+06
+sglang:generation_tokens_total{model_name="m"} 7.557572e+06
+sglang:cached_tokens_total{cache_source="device",model_name="m"} 100.0
+sglang:cached_tokens_total{cache_source="host",model_name="m"} 20.0
+"""
+TGI = b"""# A double, from TGI's documentation of 2026-01; the numbers are made up.
+# TYPE tgi_queue_size gauge
+tgi_queue_size 7
+tgi_batch_current_size 4
+# TYPE tgi_request_generated_tokens histogram
+tgi_request_generated_tokens_bucket{le="+Inf"} 3
+tgi_request_generated_tokens_sum 90
+tgi_request_generated_tokens_count 3
+tgi_request_input_length_bucket{le="+Inf"} 3
+tgi_request_input_length_sum 45
+tgi_request_input_length_count 3
+"""
 QUEUE = ServerMetrics({"requests_waiting": "queue"})
 
 
-def of(provider: type[VLLMProvider | LlamaCppProvider]) -> ServerMetrics:
+def of(provider: type[HTTPProvider]) -> ServerMetrics:
     assert provider.server_metrics is not None
     return provider.server_metrics
 
@@ -42,8 +73,31 @@ def test_page_of_a_real_llamacpp() -> None:
     }
 
 
+def test_page_of_a_double_of_sglang() -> None:
+    metrics = of(SGLangProvider)
+    assert read_page(metrics.cut(SGLANG), metrics) == {
+        "requests_running": 3.0,
+        "requests_waiting": 5.0,
+        "kv_cache_percent": pytest.approx(28.0),
+        "prompt_tokens": 8128902.0,
+        "cached_tokens": 120.0,
+        "generation_tokens": 7557572.0,
+        "preemptions": 48.0,
+    }
+
+
+def test_page_of_a_double_of_tgi() -> None:
+    metrics = of(TGIProvider)
+    assert read_page(metrics.cut(TGI), metrics) == {
+        "requests_running": 4,
+        "requests_waiting": 7,
+        "prompt_tokens": 45,
+        "generation_tokens": 90,
+    }
+
+
 @pytest.mark.parametrize("provider", [VLLMProvider, LlamaCppProvider])
-def test_cut_page_says_the_same_in_a_few_lines(provider: type[VLLMProvider | LlamaCppProvider]) -> None:
+def test_cut_page_says_the_same_in_a_few_lines(provider: type[HTTPProvider]) -> None:
     (path,) = PAGES.glob(f"{provider.name}-*")
     page = path.read_bytes()
     metrics = of(provider)
