@@ -132,6 +132,7 @@ def _state(run: RunInfo) -> str:
 def _show(options: argparse.Namespace) -> int:
     import shutil
 
+    from pytest_modellens.report.cost_line import cost_line
     from pytest_modellens.report.load_table import load_table
     from pytest_modellens.report.server_table import server_table
     from pytest_modellens.report.summary import summarise
@@ -153,6 +154,8 @@ def _show(options: argparse.Namespace) -> int:
     shown = (tables(summaries, failed=failed, width=width), load_table(loads, width=width))
     for line in chain(*shown, server_table(loads, width=width)):
         print(line.text)
+    if cost := cost_line(records):
+        print(cost)
     if not summaries:
         print("no measured requests")
     if run.meta.get("ended_at") is None:

@@ -4,6 +4,7 @@
     ├── ConfigError              an option, a price table, an environment variable is wrong
     │   ├── UnknownProviderError
     │   └── SuiteError           a suite file is wrong; holds every problem of the file
+    ├── BudgetError              the next request could pass the budget, or nobody could tell
     ├── MissingExtraError        an optional package is needed and not installed
     ├── WeightsError             no model weights where they were looked for, or damaged ones
     ├── ServerError              a server of ours did not start, or ended
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "BudgetError",
     "CancelledError",
     "ConfigError",
     "ConnectError",
@@ -79,6 +81,10 @@ class SuiteError(ConfigError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class BudgetError(ModelLensError):
+    """A request is not sent, because it could cost more than the run may, or its price is not known."""
 
 
 class MissingExtraError(ModelLensError):

@@ -102,6 +102,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     tokens_source: str = "unknown"
     first_event_tokens: str | None = None
     """How the tokens of the first event were known: "counted", or "assumed" to be one; None without TPOT."""
+    cost_usd: float | None = None
+    """In US dollars by the user's price table, or as the provider itself says; None: not known, which is not 0."""
+    cost_usd_per_million_tokens: float | None = None
+    """The same by the tokens of prompt and answer together; None without cost or tokens."""
     server_timings: dict[str, float] = {}
     """The server's own timings in milliseconds (`server_queue_ms`, `server_prefill_ms`, …; see docs/metrics.md)."""
     server_disagreements: dict[str, list[float]] = {}

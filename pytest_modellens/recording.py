@@ -13,6 +13,7 @@ from pytest_modellens.record import Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_modellens.cost import Price
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.measure.timeline import Timeline
     from pytest_modellens.models import RunRequest, RunResult
@@ -36,6 +37,8 @@ class Origin:
     rounds: int = 1
     concurrency: int = 1
     load: Mapping[str, Any] | None = None
+    price: Price | None = None
+    """Of the model; None: not known."""
 
 
 def record_of(
@@ -49,6 +52,7 @@ def record_of(
     place: Mapping[str, Any] | None = None,
 ) -> Record:
     """Return the record of one request; `place` has the fields that only a request of a load has."""
+    numbers = _numbers(reply)
     return Record(
         suite=origin.suite,
         case=origin.case,
@@ -78,8 +82,23 @@ def record_of(
         amplifier=None if reply.amplifier is None else dict(reply.amplifier),
         **_outcome(reply),
         **_transport(reply),
-        **{"streamed": request.stream, **_numbers(reply), **(place or {})},
+        **_cost(reply, numbers, origin.price),
+        **{"streamed": request.stream, **numbers, **(place or {})},
     )
+
+
+def _cost(reply: Reply, numbers: Mapping[str, Any], price: Price | None) -> dict[str, Any]:
+    prompt, completion = numbers.get("prompt_tokens"), numbers.get("completion_tokens")
+    cost = reply.cost_usd
+    if price is not None:
+        cost = price.cost(prompt=prompt, completion=completion, cached=numbers.get("cached_tokens"))
+    if cost is None:
+        return {}
+    tokens = (prompt or 0) + (completion or 0)
+    return {
+        "cost_usd": float(cost),
+        "cost_usd_per_million_tokens": float(cost * 1_000_000 / tokens) if tokens else None,
+    }
 
 
 def _outcome(reply: Reply) -> dict[str, Any]:

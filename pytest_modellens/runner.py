@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
+from pytest_modellens.budget import Spending
+from pytest_modellens.errors import BudgetError
 from pytest_modellens.load.cell import LoadRun
 from pytest_modellens.load.executor import execute
 from pytest_modellens.load.plan import LoadPlan
@@ -17,8 +20,10 @@ from pytest_modellens.suite.expect import failures
 from pytest_modellens.suite.prompts import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from pytest_modellens.budget import Budget
+    from pytest_modellens.cost import PriceTable
     from pytest_modellens.load.reply import LoadReply
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.providers.base import ProviderAdapter
@@ -65,6 +70,8 @@ class CellRun:
         label: str | None = None,
         worker: str | None = None,
         client_processes: int = 1,
+        prices: PriceTable | None = None,
+        budget: Budget | None = None,
         on_record: Callable[[CellRun], None] | None = None,
     ) -> None:
         """Prepare the run; nothing is sent yet.
@@ -77,7 +84,12 @@ class CellRun:
             label: the provider's name in records; None: its own.
             worker: the xdist worker; None without xdist.
             client_processes: how many processes put a load on the server.
+            prices: what models cost; None: nobody knows.
+            budget: what the run may cost; None sets no bound.
             on_record: called after every request, for progress.
+
+        Raises:
+            BudgetError: there is a budget, and no price of the model.
         """
         case, plan = cell.case, cell.case.load
         self.provider = provider
@@ -85,7 +97,10 @@ class CellRun:
         self.request = request_of(case, case.model or model)
         self.load = None if plan is None else LoadRun(_primed(case), slo=case.slo, workers=client_processes)
         """The load, and what came of it; None in a cell of rounds."""
-        self._source = requests(case, self.request.model, request_of)
+        price = prices.find(self.request.model) if prices else None
+        self._spending = Spending(budget, price, self.request.model) if budget else None
+        self._over_budget: BudgetError | None = None
+        self._source = self._affordable(requests(case, self.request.model, request_of))
         # A primed cache needs somebody to prime it.
         self.warmup = max(1, case.warmup) if case.cache == "warm" else case.warmup
         self.records: list[Record] = []
@@ -107,6 +122,7 @@ class CellRun:
             if case.load is None
             else case.load.concurrency or case.load.max_in_flight or 0,
             load=None if self.load is None else self.load.asked,
+            price=price,
         )
 
     @property
@@ -132,12 +148,32 @@ class CellRun:
         return self.stopped is not None or len(self.records) >= self.warmup + self.cell.case.rounds
 
     def send(self) -> Record:
-        """Send the next request, warm-up first, and return its record."""
-        request = next(self._source)
+        """Send the next request, warm-up first, and return its record.
+
+        Raises:
+            BudgetError: it could cost more than is left.
+        """
+        request = next(self._source, None)
+        if request is None:
+            assert self._over_budget is not None  # nothing else ends the source
+            raise self._over_budget
         return self._keep(measure(self.provider, request, stall_timeout_s=self.cell.case.stall_timeout_s), request)
 
     def run(self) -> None:
-        """Send all that is left: a load by its plan; else warm-up one by one, then as many at once as the case says."""
+        """Send all that is left: a load by its plan; else warm-up one by one, then as many at once as the case says.
+
+        Raises:
+            BudgetError: not all of it was sent, because the next request could cost more than is left.
+        """
+        try:
+            self._run()
+        finally:
+            if self._spending is not None:
+                self._spending.close()
+        if self._over_budget is not None:
+            raise self._over_budget
+
+    def _run(self) -> None:
         if self.load is not None:
             if not self.is_over:
                 self._run_load(self.load)
@@ -151,7 +187,7 @@ class CellRun:
     def _run_concurrently(self, concurrency: int) -> None:
         left = self.warmup + self.cell.case.rounds - len(self.records)
         # Replies come in the order of their ends; all requests of a cell are alike but for their prompts.
-        source = (next(self._source) for _ in range(left) if self.stopped is None)
+        source = takewhile(lambda _: self.stopped is None, islice(self._source, left))
         # How many failures are too many is decided here.
         plan = LoadPlan(concurrency=concurrency, requests=left, max_error_rate=1)
         stall_timeout_s = self.cell.case.stall_timeout_s
@@ -185,6 +221,7 @@ class CellRun:
             place=load.place(done),
         )
         self.records.append(record)
+        self._settle(done.request, record)
 
     def _keep(self, reply: Reply, request: RunRequest) -> Record:
         sent = len(self.records)
@@ -198,9 +235,25 @@ class CellRun:
             expect_failures=[] if is_warmup else self._unexpected(reply),
         )
         self.records.append(record)
+        self._settle(request, record)
         self._give_up_after(record)
         self._tell()
         return record
+
+    def _settle(self, request: RunRequest, record: Record) -> None:
+        if self._spending is not None:
+            self._spending.settle(request, record)
+
+    def _affordable(self, source: Iterator[RunRequest]) -> Iterator[RunRequest]:
+        """Yield the requests of `source` until the budget has no room for the next."""
+        for request in source:
+            if self._spending is not None:
+                try:
+                    self._spending.set_aside(request)
+                except BudgetError as error:
+                    self._over_budget = error
+                    return
+            yield request
 
     def _tell(self) -> None:
         if self._on_record is not None:

@@ -13,7 +13,7 @@ LAYERS = (
     ("errors", "models", "events", "urls", "text", "redaction", "cost"),
     ("measure", "stats", "record"),
     ("providers", "hardware", "embedded", "truth", "bridge"),
-    ("suite", "load", "recording", "runner", "findings", "serverside"),
+    ("suite", "load", "recording", "runner", "findings", "budget", "serverside"),
     ("storage", "environment", "selfcheck"),
     ("report", "testing", "gate"),
     ("plugin", "cli", "amplifier"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ def reply_of(
     blocks = [] if response is None else _blocks(response.content)
     exchanges = (*call.exchanges, *call.proxied)
     metadata = getattr(response, "metadata", None) or {}
+    cost = getattr(getattr(response, "usage", None), "cost_usd", None)
     return Reply(
         started_at=started_at,
         error=error,
@@ -63,6 +65,7 @@ def reply_of(
         reasoning="".join(block["thinking"] for block in blocks if block.get("type") == "thinking"),
         finish_reason=getattr(response, "finish_reason", None),
         answered_model=metadata.get("model") if isinstance(metadata.get("model"), str) else None,
+        cost_usd=cost if isinstance(cost, Decimal) else None,
         amplifier={
             "module": module_id,
             "rung": standing.rung,

@@ -10,6 +10,7 @@ from pytest_modellens.measure.timeline import Transport
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from pytest_modellens.errors import RequestError
     from pytest_modellens.measure.exchange import Arrivals, Exchange
@@ -47,6 +48,8 @@ class Reply:
     """True when the server had to load the model before it could answer."""
     adapter_result: RunResult | None = None
     """The numbers that a provider without our measuring client claims; there is no timeline then."""
+    cost_usd: Decimal | None = None
+    """What the provider itself says it costs; None where it does not say."""
     amplifier: Mapping[str, Any] | None = None
     """What a call of an Amplifier module was measured by; None for everybody else."""
     exchange: Exchange | None = field(default=None, repr=False, compare=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_modellens.errors import ModelLensError
+from pytest_modellens.budget import Spending
+from pytest_modellens.errors import BudgetError, ModelLensError
 from pytest_modellens.findings import findings, statistic
 from pytest_modellens.hardware.energy import joules_per_token
 from pytest_modellens.hardware.sampler import HardwareSampler
@@ -17,6 +18,7 @@ from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.progress import Progress
 from pytest_modellens.plugin.serving import (
     GUESSED_MODEL,
+    budget_of,
     describe,
     local_port,
     metrics_of,
@@ -77,9 +79,13 @@ class Lens:
             RequestError: the request brought no measurement; its record holds the reason.
         """
         provider = self.provider
+        spending = self._spending(request)
         with endpoint_lock(provider):
             reply = measure(provider, request)
-        self.record(record_of(reply, request, origin=self._origin(request), round=self._sent))
+        record = record_of(reply, request, origin=self._origin(request), round=self._sent)
+        if spending is not None:
+            spending.settle(request, record)
+        self.record(record)
         self._sent += 1
         if reply.error is not None:
             raise reply.error
@@ -105,6 +111,9 @@ class Lens:
         try:
             with self._provider_for(cell) as provider:
                 run = self._measure(provider, cell, benchmark)
+        except BudgetError as exc:
+            _spare(benchmark)
+            self._stop(exc)
         except ModelLensError as exc:
             _spare(benchmark)
             pytest.fail(f"{self._where(cell)}: {exc}", pytrace=False)
@@ -135,6 +144,8 @@ class Lens:
                 label=self._label(),
                 worker=self._worker(),
                 client_processes=self._settings.workers or 1,
+                prices=self._settings.prices,
+                budget=budget_of(self._config),
                 on_record=lambda run: progress.say(_progress(run)),
             )
             with endpoint_lock(provider):
@@ -233,7 +244,27 @@ class Lens:
             cold_start_s=self.provider.cold_start_s,
             model=request.model,
             worker=self._worker(),
+            price=self._settings.prices.find(request.model) if self._settings.prices else None,
         )
+
+    def _spending(self, request: RunRequest) -> Spending | None:
+        """Set aside what a test's own request can cost; ends the run when there is no room for it."""
+        budget = budget_of(self._config)
+        if budget is None:
+            return None
+        try:
+            spending = Spending(budget, self._origin(request).price, request.model)
+            spending.set_aside(request)
+        except BudgetError as exc:
+            self._stop(exc)
+        return spending
+
+    def _stop(self, error: BudgetError) -> NoReturn:
+        """Fail this test, and send nothing in any other."""
+        if self._worker() is None:
+            # A worker that stops would interrupt the whole run; its other tests fail like this one.
+            self._request.session.shouldfail = str(error)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def _servers(self) -> dict[str, Any]:
         """Return what is known of the provider; asked for once a session, after a measurement and not before it."""

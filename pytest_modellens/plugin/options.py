@@ -13,6 +13,9 @@ from pytest_modellens.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
+
+    from pytest_modellens.cost import PriceTable
 
 __all__ = ["AUTO", "OPTIONS", "SETTINGS", "Option", "ProviderSpec", "Settings", "add_options", "seconds", "url_value"]
 
@@ -61,6 +64,15 @@ def url_value(value: str) -> str:
         raise ValueError("must be a URL such as http://127.0.0.1:8000/v1") from None
 
 
+def _amount(value: str) -> Decimal:
+    from pytest_modellens.budget import dollars
+
+    try:
+        return dollars(value)
+    except ConfigError as exc:
+        raise ValueError(str(exc)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option: `--modellens-<name>`, the ini value `modellens_<name>`, the variable `MODELLENS_<NAME>`."""
@@ -91,6 +103,7 @@ OPTIONS = (
     Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", _count_or_none),
     Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", seconds),
     Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
+    Option("budget", "AMOUNT", "Most that the run may cost, such as 5USD (default: no bound)", _amount),
     Option(
         "amplifier-config",
         "FILE",
@@ -150,9 +163,12 @@ class Settings:
     warmup: int | None = None
     timeout: float | None = None
     workers: int | None = None
+    budget: Decimal | None = None
     amplifier_config: str | None = None
     results: str | None = None
     run_name: str | None = None
+    prices: PriceTable | None = None
+    """Of pyproject.toml; None without providers."""
     from_ini: frozenset[str] = frozenset()
     """Which of these the ini file gave."""
 
@@ -181,6 +197,7 @@ class Settings:
             suite_globs=tuple(config.getini("modellens_suite_files")),
             strict=_strict(config, env),
             selfcheck=config.getoption("modellens_selfcheck"),
+            prices=_prices(config) if providers else None,
             from_ini=frozenset(from_ini),
             **values,
         )
@@ -265,6 +282,15 @@ def _strict(config: pytest.Config, env: Mapping[str, str]) -> bool:
         return variable.lower() in _YES
     from_ini = config.getini("modellens_strict")
     return env.get("CI", "").lower() in _YES if from_ini is None else bool(from_ini)
+
+
+def _prices(config: pytest.Config) -> PriceTable:
+    from pytest_modellens.cost import read_prices
+
+    try:
+        return read_prices(config.rootpath)
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
 
 
 def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:

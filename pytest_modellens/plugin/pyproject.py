@@ -66,8 +66,9 @@ def read_table(ours: Any, path: Path) -> dict[str, ProviderSpec]:
     """
     where = f"{path.name}: [tool.modellens]"
     for key in ours if isinstance(ours, dict) else ():
-        if key != "providers":
-            raise ConfigError(f"{where}: unknown key {key!r} (known: providers; options are pytest's: modellens_{key})")
+        if key not in {"prices", "providers"}:
+            known = f"known: prices, providers; options are pytest's: modellens_{key}"
+            raise ConfigError(f"{where}: unknown key {key!r} ({known})")
     providers = ours.get("providers", {}) if isinstance(ours, dict) else None
     if not isinstance(providers, dict):
         raise ConfigError(f"{where}: must be a table with the table 'providers' (got {ours!r})")

@@ -152,6 +152,7 @@ class Recorder:
         """Print a table per suite, then where the results are."""
         if not self._records or self._folder is None:
             return
+        from pytest_modellens.report.cost_line import cost_line
         from pytest_modellens.report.load_table import load_table
         from pytest_modellens.report.server_table import server_table
         from pytest_modellens.report.summary import summarise
@@ -163,6 +164,8 @@ class Recorder:
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
         for line in (*load_table(self._meta["cells"], width=width), *server_table(self._meta["cells"], width=width)):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
+        if cost := cost_line(self._records):
+            terminalreporter.line(cost)
         for problem in self._problems:
             terminalreporter.line(problem, red=True)
         shown = _relative(self._folder.path, self._config.invocation_params.dir)

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pytest_modellens.budget import Budget
 from pytest_modellens.errors import ConfigError, ModelLensError
 from pytest_modellens.plugin.auto import resolved
 from pytest_modellens.plugin.lock import LOOPBACK
 from pytest_modellens.plugin.options import SETTINGS, ProviderSpec, Settings
 from pytest_modellens.plugin.progress import Progress
-from pytest_modellens.plugin.stash import FOUND, OPENED, RUN_FOLDER
+from pytest_modellens.plugin.stash import BUDGET, FOUND, OPENED, RUN_FOLDER
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
 from pytest_modellens.providers.registry import AMPLIFIER, create_provider, is_amplifier, provider_names
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_modellens.hardware.scraper import ServerScraper
     from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["describe", "local_port", "metrics_of", "model_of", "open_provider", "spec_of", "with_base_url"]
+__all__ = ["budget_of", "describe", "local_port", "metrics_of", "model_of", "open_provider", "spec_of", "with_base_url"]
 
 GUESSED_MODEL = "default"
 
@@ -67,6 +68,18 @@ def model_of(provider: ProviderAdapter, spec: ProviderSpec) -> str:
         return spec.model
     models = provider.list_models()
     return models[0].id if models else GUESSED_MODEL
+
+
+def budget_of(config: pytest.Config) -> Budget | None:
+    """Return the run's budget, the same for all its tests and workers; None without one."""
+    limit = config.stash[SETTINGS].budget
+    if limit is None:
+        return None
+    if BUDGET not in config.stash:
+        folder = config.stash.get(RUN_FOLDER, None)
+        is_shared = folder is not None and "PYTEST_XDIST_WORKER" in os.environ
+        config.stash[BUDGET] = Budget(limit, Path(folder) / "budget" if folder and is_shared else None)
+    return config.stash[BUDGET]
 
 
 def local_port(provider: ProviderAdapter) -> int | None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_modellens.budget import Budget
     from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.plugin.recorder import Recorder
 
-__all__ = ["EVIDENCE", "FOUND", "OPENED", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
+__all__ = ["BUDGET", "EVIDENCE", "FOUND", "OPENED", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
 
 Evidence = dict[str, Any]
 """What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `degraded`, `suites` and
@@ -24,6 +25,8 @@ def new_evidence() -> Evidence:
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 """On an item: what it has measured and not yet reported."""
+BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
+"""On a config that has sent something under a budget."""
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 """On the controller's config, in a run that measures."""
 FOUND: pytest.StashKey[dict[str, dict[str, str]]] = pytest.StashKey()

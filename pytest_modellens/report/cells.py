@@ -50,8 +50,11 @@ class CellData:
         self.key = key
         self.params = params
         self.counts: Counter[str] = Counter()
-        """n, ok, expect_failed, averaged, warmup_failed, cached, counted (with a token count)."""
+        """n, ok, expect_failed, averaged, warmup_failed, cached, counted (with a token count), costed (with a cost)."""
         self.output_tokens = 0
+        self.cost_usd = 0.0
+        self.billed_tokens = 0
+        """Tokens of prompts and answers of the measured requests whose cost is known."""
         self.errors: Counter[str] = Counter()
         """Failed measured requests by class."""
         self.columns = {name: array("d") for name in (*_COLUMNS, *_GAPS)}
@@ -94,6 +97,10 @@ class CellData:
                 _keep(self.failed, record)
             return
         self.counts["n"] += 1
+        if record.get("cost_usd") is not None:
+            self.counts["costed"] += 1
+            self.cost_usd += record["cost_usd"]
+            self.billed_tokens += (record.get("prompt_tokens") or 0) + (record.get("completion_tokens") or 0)
         if not record["ok"]:
             self.errors[record.get("error_class") or "other"] += 1
             _keep(self.failed, record)

@@ -241,6 +241,8 @@ REQUEST_COLUMNS = (
     _field("reasoning_tokens", "", "tokens of reasoning, part of completion_tokens"),
     _field("cached_tokens", "", "prompt tokens that the server had cached"),
     _field("tokens_source", "", "where the counts come from; events is an estimate"),
+    _field("cost_usd", "USD", "cost of the request by the price table; empty where it is not known"),
+    _field("cost_usd_per_million_tokens", "USD", "the same for a million of its tokens"),
     _field("first_event_tokens", "", "how the first event's tokens were known"),
     _field("finish_reason", "", "why the server stopped"),
     _field("answered_model", "", "model that the server says answered"),

@@ -78,6 +78,9 @@ class CellSummary:
     tokens_per_second: Distribution
     itl_ms: Distribution
     """Over all gaps of all requests."""
+    cost_usd: float | None
+    """Of the measured requests, failed ones too; None when that of any is not known."""
+    cost_usd_per_million_tokens: float | None
     output_tokens: int | None
     """Sum over the averaged requests whose count is known; None when none is."""
     tokens_source: str
@@ -175,6 +178,8 @@ def _summarise(cell: CellData, peaks: Mapping[str, Any], load: Mapping[str, Any]
         tpot_ms=describe(cell.columns["tpot_ms"]),
         tokens_per_second=describe(cell.columns["tokens_per_second"]),
         itl_ms=describe(cell.columns["itl_ms"], independent=False),
+        cost_usd=cell.cost_usd if counts["n"] and counts["costed"] == counts["n"] else None,
+        cost_usd_per_million_tokens=cell.cost_usd * 1e6 / cell.billed_tokens if cell.billed_tokens else None,
         output_tokens=cell.output_tokens if counts["counted"] else None,
         tokens_source=_one(sources) or "unknown",
         tokens_estimated="events" in sources,

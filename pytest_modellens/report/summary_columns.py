@@ -62,6 +62,10 @@ def _of_cell(name: str, description: str, source: str) -> Column:
     return Column(name, "", description, source, attrgetter(name))
 
 
+def _of_money(name: str, description: str) -> Column:
+    return Column(name, "USD", description, "cost_usd", attrgetter(name))
+
+
 def _of_key(column: Column) -> Column:
     def value(cell: CellSummary) -> Any:
         return (cell.key.params if cell.params else None) if column.name == "params" else getattr(cell.key, column.name)
@@ -111,6 +115,8 @@ SUMMARY_COLUMNS = (
     *(column for metric in METRICS for column in _statistics(metric)),
     _of_cell("tokens_per_second_mode", "generation, end_to_end or mixed", "tokens_per_second_mode"),
     _of_cell("output_tokens", "output tokens of the averaged requests together", "completion_tokens"),
+    _of_money("cost_usd", "cost of the measured requests; empty where that of any is not known"),
+    _of_money("cost_usd_per_million_tokens", "cost for a million of the tokens whose cost is known"),
     _of_cell("tokens_source", "where the counts come from, or mixed; events is an estimate", "tokens_source"),
     _of_cell("tokens_estimated", "whether any count is an estimate", "tokens_source"),
     _of_load("asked_concurrency", "", "of a load: requests in flight that were asked for"),

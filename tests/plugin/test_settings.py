@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "workers": ("1", "2", "3", 1),
     "warmup": ("0", "2", "3", 0),
     "timeout": ("1500ms", "2m", "3", 1.5),
+    "budget": ("5USD", "$2", "0.5", Decimal(5)),
     "amplifier-config": ("a", "b", "c", "a"),
     "results": ("a", "b", "c", "a"),
     "run-name": ("a", "b", "c", "a"),
@@ -41,6 +43,9 @@ BAD = [
     ("warmup", "-1", "must be a whole number from 0 on (got '-1')"),
     ("timeout", "5x", "must be a duration such as 60s, 2m or 500ms (got '5x')"),
     ("timeout", "0", "must be a duration such as 60s, 2m or 500ms (got '0')"),
+    ("budget", "much", "must be an amount of US dollars such as 5USD or 0.50USD (got 'much')"),
+    ("budget", "0", "must be an amount of US dollars such as 5USD or 0.50USD (got '0')"),
+    ("budget", "5EUR", "must be an amount of US dollars such as 5USD or 0.50USD (got '5EUR')"),
     ("amplifier-config", " ", "must not be empty (got ' ')"),
     ("results", " ", "must not be empty (got ' ')"),
     ("run-name", " ", "must not be empty (got ' ')"),

@@ -200,7 +200,8 @@ WHERE = "pyproject.toml: [tool.modellens.providers.fast]"
         (
             "[tool.modellens]\nrounds = 3",
             (
-                "pyproject.toml: [tool.modellens]: unknown key 'rounds' (known: providers; options are pytest's: "
+                "pyproject.toml: [tool.modellens]: unknown key 'rounds' (known: prices, providers; "
+                "options are pytest's: "
                 "modellens_rounds)"
             ),
         ),

@@ -1,0 +1,152 @@
+"""A budget that a run keeps within: what the next request can cost at most is set aside before it is sent."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pytest_modellens.errors import BudgetError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pytest_modellens.cost import Price
+    from pytest_modellens.models import RunRequest
+    from pytest_modellens.record import Record
+
+__all__ = ["Budget", "Spending", "dollars", "most_tokens"]
+
+_AMOUNT = re.compile(r"(?:USD|\$)?\s*(\d+(?:\.\d+)?)\s*(?:USD|\$)?", re.IGNORECASE)
+_TEMPLATE_TOKENS, _MESSAGE_TOKENS = 128, 16
+"""More than chat templates add to a conversation, and to each of its messages."""
+_UNBILLED = frozenset({"connect", "http_4xx", "http_429", "http_5xx"})
+"""Failures before a token was read or written."""
+
+
+def dollars(text: str) -> Decimal:
+    """Return the amount that `text` names: "5USD", "$0.50" or "5".
+
+    Raises:
+        ConfigError: it names none.
+    """
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or not Decimal(match[1]):
+        raise ConfigError("must be an amount of US dollars such as 5USD or 0.50USD")
+    return Decimal(match[1])
+
+
+def most_tokens(request: RunRequest) -> int:
+    """Return more tokens than the prompt of `request` has: a token is a byte at least, and templates add some."""
+    conversation = request.conversation()
+    fields = [*conversation, {key: value for key, value in request.extra.items() if value is not msgspec.UNSET}]
+    size = len(msgspec.json.encode(fields))
+    return size + _MESSAGE_TOKENS * len(conversation) + _TEMPLATE_TOKENS
+
+
+class Budget:
+    """Money of a run, shared by its threads, and with `path` by the processes of pytest-xdist."""
+
+    def __init__(self, limit: Decimal, path: Path | None = None) -> None:
+        self.limit = limit
+        self._path = path
+        self._lock = threading.Lock()
+        self._spent = self._aside = Decimal(0)
+
+    @property
+    def spent(self) -> Decimal:
+        """What ended requests have cost; those whose cost is not known count with the most that it can be."""
+        with self._shared():
+            return self._spent
+
+    def set_aside(self, most: Decimal) -> bool:
+        """Return whether there is room for a request of that cost, and keep the room for it."""
+        with self._shared():
+            if self._spent + self._aside + most > self.limit:
+                return False
+            self._aside += most
+            return True
+
+    def settle(self, most: Decimal, cost: Decimal) -> None:
+        """Take note that a request with `most` set aside has cost `cost`."""
+        with self._shared():
+            self._aside -= most
+            self._spent += cost
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Hold the numbers, and those of the other processes, while this lasts."""
+        with self._lock:
+            if self._path is None:
+                yield
+                return
+            from filelock import FileLock
+
+            with FileLock(f"{self._path}.lock"):
+                if self._path.exists():
+                    self._spent, self._aside = map(Decimal, self._path.read_text(encoding="ascii").split())
+                yield
+                self._path.write_text(f"{self._spent} {self._aside}", encoding="ascii")
+
+
+class Spending:
+    """What one model's requests take out of a budget."""
+
+    def __init__(self, budget: Budget, price: Price | None, model: str) -> None:
+        """Take note of the price.
+
+        Raises:
+            BudgetError: there is none, so that nobody could keep the budget.
+        """
+        if price is None:
+            raise BudgetError(
+                f"--modellens-budget: the price of model {model!r} is not known "
+                '(give it in pyproject.toml: [tool.modellens.prices], "MODEL" = { input = …, output = … })'
+            )
+        self._budget = budget
+        self._price = price
+        self._aside: list[Decimal] = []
+
+    def set_aside(self, request: RunRequest) -> None:
+        """Set aside the most that `request` can cost.
+
+        Raises:
+            BudgetError: the budget has no room for it.
+        """
+        most = self._most(request)
+        if not self._budget.set_aside(most):
+            raise BudgetError(
+                f"--modellens-budget: the next request could cost {_shown(most)} USD, and "
+                f"{_shown(self._budget.spent)} of {_shown(self._budget.limit)} USD are spent; nothing more is sent"
+            )
+        self._aside.append(most)
+
+    def settle(self, request: RunRequest, record: Record) -> None:
+        """Take note of what a request has cost; where that is not known, of the most that it can have."""
+        most = self._most(request)
+        if most in self._aside:
+            self._aside.remove(most)
+            known = self._price.cost(
+                prompt=record.prompt_tokens, completion=record.completion_tokens, cached=record.cached_tokens
+            )
+            cost = Decimal(0) if record.error_class in _UNBILLED else most if known is None else known
+            self._budget.settle(most, cost)
+
+    def close(self) -> None:
+        """Give back what was set aside for requests that were never sent."""
+        while self._aside:
+            self._budget.settle(self._aside.pop(), Decimal(0))
+
+    def _most(self, request: RunRequest) -> Decimal:
+        cost = self._price.cost(prompt=most_tokens(request), completion=request.max_tokens)
+        assert cost is not None
+        return cost
+
+
+def _shown(amount: Decimal) -> str:
+    return f"{amount:.6f}".rstrip("0").rstrip(".")
