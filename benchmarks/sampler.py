@@ -1,9 +1,9 @@
-"""What the hardware sampler costs: CPU time of its thread as a share of one core.
+"""What watching costs: CPU time of the hardware sampler's thread, and of fetching a server's metrics.
 
     python benchmarks/sampler.py [seconds]
 
-Four cases: the system alone, a small process tree, a large one, and a machine with many processes, where each search
-for children is expensive.
+Four cases of the sampler: the system alone, a small process tree, a large one, and a machine with many processes, where
+each search for children is expensive. Then a page of 50 KB, as vLLM writes, once a second, by CPU time of the whole process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pytest_modellens.hardware.sampler import HardwareSampler
+from pytest_modellens.hardware.scraper import ServerScraper
+from pytest_modellens.providers.vllm import VLLMProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,23 @@ print("ready", flush=True)
 sys.stdin.read()
 for child in children:
     child.kill()
+"""
+
+
+PAGE = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+page = b"vllm:num_requests_running 1.0\\n" + b'vllm:other_bucket{le="0.001",model_name="m"} 17.0\\n' * 1000
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+    def log_message(self, *_):
+        pass
+server = HTTPServer(("127.0.0.1", 0), Page)
+print(server.server_address[1], flush=True)
+server.serve_forever()
 """
 
 
@@ -56,6 +75,25 @@ def measure(title: str, seconds: float, pid: int | None) -> None:
     print(f"{title:38} {len(at):7d} {gap:12.0f} {each:12.2f} {share:12.3f}")
 
 
+def measure_page(title: str, seconds: float) -> None:
+    """Print the row of a server's Prometheus page."""
+    with subprocess.Popen([sys.executable, "-c", PAGE], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        provider = VLLMProvider(f"http://127.0.0.1:{int(server.stdout.readline())}/v1")
+        try:
+            provider.metrics_page()  # what is imported for the first page is not what a page costs
+            assert provider.server_metrics is not None
+            before_s, began = time.process_time(), time.perf_counter()
+            with ServerScraper(provider.metrics_page, provider.server_metrics) as scraper:
+                time.sleep(seconds)
+            cpu_s, elapsed = time.process_time() - before_s, time.perf_counter() - began
+        finally:
+            server.kill()
+    count = len(scraper.series)
+    gap = 1000 * elapsed / (count - 1)
+    print(f"{title:38} {count:7d} {gap:12.0f} {1e3 * cpu_s / count:12.2f} {100 * cpu_s / elapsed:12.3f}")
+
+
 def main() -> None:
     """Print the table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
@@ -67,6 +105,7 @@ def main() -> None:
         measure("process and 30 children", seconds, pid)
     with tree(400), tree(2) as pid:
         measure("process and 2 children, 400 strangers", seconds, pid)
+    measure_page("a server's page of 50 KB", seconds)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from pytest_modellens.cli import main
+from pytest_modellens.embedded.server import EmbeddedServer
+from pytest_modellens.embedded.weights import Weights
 from pytest_modellens.hardware import watcher
 from pytest_modellens.measure import health
+from pytest_modellens.urls import get_root_url, url_join
 from tests.plugin.fake_server import Chat, FakeServer, fake_server
 
 if TYPE_CHECKING:
@@ -148,9 +155,7 @@ def test_page_that_breaks_off_after_the_first_time_is_a_note_and_there_are_no_to
 def test_server_that_never_answers_costs_a_cell_only_its_patience(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from threading import Event
-
-    released = Event()
+    released = threading.Event()
 
     def hang() -> str:
         released.wait(10)
@@ -261,3 +266,28 @@ def test_machine_without_a_gpu_is_no_reason_to_say_anything(
     assert "GPU" not in result.stdout.str()
     assert project.result.records[0]["degraded"] == []
     assert run_json(project)["degraded"] == []
+
+
+def test_real_server_killed_under_load_leaves_what_was_seen_and_says_so(project: Project, tiny_model: Path) -> None:
+    with EmbeddedServer(Weights(tiny_model, "tiny", "path"), parallel=2) as embedded:
+        assert embedded.pid is not None
+        pid, killed = embedded.pid, threading.Event()
+
+        def kill_when_busy() -> None:
+            page = url_join(get_root_url(embedded.url), "metrics")
+            while not killed.is_set() and "tokens_predicted_total 1\n" in requests.get(page, timeout=5).text:
+                killed.wait(0.01)
+            os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_when_busy)
+        killer.start()
+        try:
+            load(project, requests=5000)
+            project.run(embedded.url).assert_outcomes(failed=1)
+        finally:
+            killed.set()
+            killer.join()
+    server = run_json(project)["cells"][0]["server"]
+    assert server["scrapes"] >= 1
+    assert (server["generation_tokens"], server["note"]) == (None, "/metrics: no connection")
+    assert any(record["ok"] for record in project.result.records)
