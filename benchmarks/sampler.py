@@ -3,7 +3,8 @@
     python benchmarks/sampler.py [seconds]
 
 Four cases of the sampler: the system alone, a small process tree, a large one, and a machine with many processes, where
-each search for children is expensive. Then a page of 50 KB, as vLLM writes, once a second, by CPU time of the whole process.
+each search for children is expensive. Then a page of 50 KB, as vLLM writes, once a second; there the CPU time is of the
+whole process.
 """
 
 from __future__ import annotations
