@@ -33,6 +33,7 @@ from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
 from pytest_modellens.serverside import judge, total_tokens
+from pytest_modellens.suite.asked import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,6 +199,7 @@ class Lens:
             evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
             if scraper is not None:
                 evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})
+            evidence["asked"].append({**key, "asked": asked(run.cell.case)})
             if run.load is not None:
                 evidence["cells"].append({**key, **run.load.evidence(), "server": judged.server, "degraded": degraded})
             if degraded:

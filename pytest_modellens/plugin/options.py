@@ -73,6 +73,13 @@ def _amount(value: str) -> Decimal:
         raise ValueError(str(exc)) from None
 
 
+def _formats(value: str) -> tuple[str, ...]:
+    formats = tuple(value.split(","))
+    if not {*formats} <= {"png", "svg"} or len({*formats}) < len(formats):
+        raise ValueError("must be png, svg or png,svg")
+    return formats
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option: `--modellens-<name>`, the ini value `modellens_<name>`, the variable `MODELLENS_<NAME>`."""
@@ -111,6 +118,11 @@ OPTIONS = (
         _text,
     ),
     Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
+    Option("report", "FILE", "Where the HTML report goes, or off (default: report.html in the run's folder)", _text),
+    Option(
+        "plots", "FORMATS", "Write plots too, as png, svg or png,svg, into the run's folder (default: none)", _formats
+    ),
+    Option("json", "FILE", "Write a summary as JSON too (default: none)", _text),
     Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
 )
 
@@ -166,6 +178,11 @@ class Settings:
     budget: Decimal | None = None
     amplifier_config: str | None = None
     results: str | None = None
+    report: str | None = None
+    """A file; "off" for no report; None for the run's folder."""
+    plots: tuple[str, ...] | None = None
+    """Formats of plots to write as files."""
+    json: str | None = None
     run_name: str | None = None
     prices: PriceTable | None = None
     """Of pyproject.toml; None without providers."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
+LONGEST = 2000
+"""Characters of a failure's message that run.json keeps."""
+
 
 class Recorder:
     """Registered where there are no workers, or in their controller; one path for `-n 0` and `-n 2`."""
@@ -32,12 +35,21 @@ class Recorder:
         self._config = config
         self._settings = settings
         self._folder: RunFolder | None = None
-        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "cells": [], "degraded": [], "ended_at": None}
+        self._meta: dict[str, Any] = {
+            "suites": {},
+            "servers": {},
+            "cells": [],
+            "degraded": [],
+            "asked": [],
+            "failed": [],
+            "ended_at": None,
+        }
         self._records: list[dict[str, Any]] = []
         self._hardware: list[dict[str, Any]] = []
         self._server: list[dict[str, Any]] = []
         self._failed: set[CellKey] = set()
         self._problems: list[str] = []
+        self._files: dict[str, Path] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -82,8 +94,13 @@ class Recorder:
             report.longrepr = f"{earlier}{exc}"
         if not report.passed:
             from pytest_modellens.report.cells import cell_key
+            from pytest_modellens.report.columns import KEY
 
-            self._failed |= {cell_key(record) for record in evidence["records"]}
+            keys = {cell_key(record): record for record in evidence["records"]}
+            self._failed |= keys.keys()
+            if report.failed:
+                why = report.longreprtext[:LONGEST]
+                self._meta["failed"] += [{name: one[name] for name in KEY} | {"why": why} for one in keys.values()]
 
     def keep_unreported(self, evidence: Evidence) -> None:
         """Write what an interrupted item measured; what cannot be written is said at the end."""
@@ -105,6 +122,7 @@ class Recorder:
         self._hardware += evidence["hardware"]
         self._server += evidence["server"]
         self._meta["cells"] += evidence["cells"]
+        self._meta["asked"] += evidence["asked"]
         self._meta["degraded"] += evidence["degraded"]
         is_new = bool(evidence["cells"] or evidence["degraded"]) or not (
             evidence["suites"].items() <= self._meta["suites"].items()
@@ -139,13 +157,13 @@ class Recorder:
         steps: tuple[Callable[[], None], ...] = (
             lambda: folder.write_run(self._meta),
             folder.close,
-            lambda: self._write_csv(folder.path),
         )
         for step in steps:
             try:
                 step()
             except (ModelLensError, OSError) as exc:
                 self._problems.append(str(exc))
+        self._write_reports(folder.path)
         self._config.hook.pytest_modellens_report(config=self._config, records=self._records, directory=folder.path)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -170,18 +188,27 @@ class Recorder:
             terminalreporter.line(problem, red=True)
         shown = _relative(self._folder.path, self._config.invocation_params.dir)
         terminalreporter.line(f"results: {shown}")
+        for kind, path in self._files.items():
+            terminalreporter.line(f"{kind}: {_relative(path, self._config.invocation_params.dir)}")
         terminalreporter.line(f"look at them again: modellens show {self._folder.path.name}")
 
-    def _write_csv(self, path: Path) -> None:
-        from pytest_modellens.report import csv
-        from pytest_modellens.report.summary import summarise
+    def _write_reports(self, path: Path) -> None:
+        from pytest_modellens.plugin.progress import Progress
+        from pytest_modellens.plugin.reporting import write_reports
 
-        csv.write_requests_csv(path, self._records)
-        csv.write_summary_csv(path, summarise(self._records, hardware=self._hardware, loads=self._meta["cells"]))
-        csv.write_hardware_csv(path, self._hardware)
-        if self._server:
-            csv.write_server_csv(path, self._server)
-        csv.write_timeline_csv(path, self._records)
+        with Progress(self._config, "writing results") as progress:
+            written = write_reports(
+                path,
+                self._settings,
+                self._meta,
+                self._records,
+                self._hardware,
+                self._server,
+                start=self._config.invocation_params.dir,
+                say=progress.say,
+            )
+        self._files = written.files
+        self._problems += written.problems
 
     def _discard(self, folder: RunFolder) -> None:
         """Remove the folder of a run in which nothing was measured."""

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["BUDGET", "EVIDENCE", "FOUND", "OPENED", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `degraded`, `suites` and
-`servers`."""
+"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `asked`, `degraded`, `suites`
+and `servers`."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    return {"records": [], "hardware": [], "server": [], "cells": [], "degraded": [], "suites": {}, "servers": {}}
+    lists: Evidence = {name: [] for name in ("records", "hardware", "server", "cells", "asked", "degraded")}
+    return {**lists, "suites": {}, "servers": {}}
 
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from pytest_modellens.record import SCHEMA_VERSION
+from pytest_modellens.report.cells import sorted_json
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ SERVER_SUMMARY = {
 
 
 def _json(name: str, row: Mapping[str, Any]) -> str | None:
-    return msgspec.json.encode(row[name], order="sorted").decode() if row.get(name) else None
+    return sorted_json(row[name]) if row.get(name) else None
 
 
 def _field(name: str, unit: str, description: str) -> Column:

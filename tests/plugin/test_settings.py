@@ -26,6 +26,9 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "budget": ("5USD", "$2", "0.5", Decimal(5)),
     "amplifier-config": ("a", "b", "c", "a"),
     "results": ("a", "b", "c", "a"),
+    "report": ("a.html", "off", "c", "a.html"),
+    "plots": ("png,svg", "svg", "png", ("png", "svg")),
+    "json": ("a.json", "b", "c", "a.json"),
     "run-name": ("a", "b", "c", "a"),
 }
 """By option: values for the command line, the environment and the ini file, and what the first one means."""
@@ -48,8 +51,17 @@ BAD = [
     ("budget", "5EUR", "must be an amount of US dollars such as 5USD or 0.50USD (got '5EUR')"),
     ("amplifier-config", " ", "must not be empty (got ' ')"),
     ("results", " ", "must not be empty (got ' ')"),
+    ("report", " ", "must not be empty (got ' ')"),
+    ("plots", "pdf", "must be png, svg or png,svg (got 'pdf')"),
+    ("plots", "png,png", "must be png, svg or png,svg (got 'png,png')"),
+    ("json", " ", "must not be empty (got ' ')"),
     ("run-name", " ", "must not be empty (got ' ')"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(_plain_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELLENS_REPORT")
 
 
 def settings(project: Project, *arguments: str) -> Settings:
