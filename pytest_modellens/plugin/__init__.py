@@ -12,7 +12,15 @@ import pytest
 from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
 from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider, truth_server
 from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
-from pytest_modellens.plugin.stash import EVIDENCE, FOUND, RECORDER, RUN_FOLDER, Evidence, new_evidence
+from pytest_modellens.plugin.stash import (
+    CASSETTE_FOLDER,
+    EVIDENCE,
+    FOUND,
+    RECORDER,
+    RUN_FOLDER,
+    Evidence,
+    new_evidence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         config.stash[RUN_FOLDER] = config.workerinput.get("modellens_run_folder")
         config.stash[FOUND] = config.workerinput.get("modellens_found", {})
+        config.stash[CASSETTE_FOLDER] = config.workerinput.get("modellens_cassette")
         return
     if settings.selfcheck:
         from pytest_modellens.plugin.progress import keep_terminal

@@ -24,6 +24,7 @@ AUTO = "auto"
 
 SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml", "*.suite.yaml", "*.suite.yml")
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 _YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -53,6 +54,16 @@ def seconds(value: str) -> float:
     if not 0 < seconds < 1e9:
         raise ValueError("must be a duration such as 60s, 2m or 500ms")
     return seconds
+
+
+def _size(value: str) -> int:
+    match = _SIZE.fullmatch(value)
+    prefix = (match[2] or "") if match else ""
+    power = "kmgt".find(prefix[:1].lower()) + 1 if prefix else 0
+    size = int(float(match[1]) * (1024 if prefix[1:] else 1000) ** power) if match else 0
+    if not size:
+        raise ValueError("must be a size such as 500MB or 2GiB")
+    return size
 
 
 def url_value(value: str) -> str:
@@ -124,6 +135,8 @@ OPTIONS = (
     ),
     Option("json", "FILE", "Write a summary as JSON too (default: none)", _text),
     Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
+    Option("cassette", "DIR", "Folder that the raw bytes of every request are kept in (default: not kept)", _text),
+    Option("cassette-limit", "SIZE", "Largest size of one run's cassette, such as 500MB (default: 1GiB)", _size),
 )
 
 
@@ -186,6 +199,9 @@ class Settings:
     run_name: str | None = None
     prices: PriceTable | None = None
     """Of pyproject.toml; None without providers."""
+    cassette: str | None = None
+    cassette_limit: int | None = None
+    """In bytes."""
     from_ini: frozenset[str] = frozenset()
     """Which of these the ini file gave."""
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_modellens.errors import ModelLensError, StorageError
+from pytest_modellens.plugin.cassette import count, make_cassette, sentences
 from pytest_modellens.plugin.leftovers import take
 from pytest_modellens.plugin.options import AUTO
-from pytest_modellens.plugin.stash import FOUND, RUN_FOLDER
+from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
@@ -65,9 +66,14 @@ class Recorder:
             self._meta["environment"] = collect(options, rootdir=self._config.rootpath)
             for more in self._config.hook.pytest_modellens_environment(config=self._config):
                 self._meta["environment"] |= more
+            self._meta |= make_cassette(self._config, self._folder.path.name)
             self._folder.write_run(self._meta)
         except StorageError as exc:
             raise pytest.UsageError(str(exc)) from None
+        except pytest.UsageError:
+            assert self._folder is not None
+            self._discard(self._folder)
+            raise
         if any(spec.name == AUTO for spec in self._settings.providers):
             from pytest_modellens.plugin.auto import look_for_servers
 
@@ -78,6 +84,7 @@ class Recorder:
         """Tell an xdist worker where the run is written."""
         node.workerinput["modellens_run_folder"] = self._config.stash[RUN_FOLDER]
         node.workerinput["modellens_found"] = self._config.stash.get(FOUND, {})
+        node.workerinput["modellens_cassette"] = self._config.stash.get(CASSETTE_FOLDER, None)
 
     # Before everybody else, so that what cannot be written fails its test in the terminal, JUnit and --lf alike.
     @pytest.hookimpl(tryfirst=True)
@@ -130,6 +137,8 @@ class Recorder:
         )
         self._meta["suites"] |= evidence["suites"]
         self._meta["servers"] |= evidence["servers"]
+        if "cassette" in self._meta:
+            count(self._meta["cassette"], evidence["records"])
         self._folder.append(evidence["records"])
         if evidence["hardware"]:
             self._folder.write_hardware(evidence["hardware"])
@@ -191,6 +200,10 @@ class Recorder:
         for kind, path in self._files.items():
             terminalreporter.line(f"{kind}: {_relative(path, self._config.invocation_params.dir)}")
         terminalreporter.line(f"look at them again: modellens show {self._folder.path.name}")
+        if "cassette" in self._meta:
+            folder = _relative(Path(self._meta["cassette"]["folder"]), self._config.invocation_params.dir)
+            for text, is_bad in sentences(self._meta["cassette"], shown=folder, run=self._folder.path.name):
+                terminalreporter.line(text, red=is_bad)
 
     def _write_reports(self, path: Path) -> None:
         from pytest_modellens.plugin.progress import Progress
@@ -218,6 +231,8 @@ class Recorder:
         with contextlib.suppress(ModelLensError):
             folder.close()
         shutil.rmtree(folder.path, ignore_errors=True)
+        if "cassette" in self._meta:
+            shutil.rmtree(self._meta["cassette"]["folder"], ignore_errors=True)
 
 
 def _relative(path: Path, folder: Path) -> str:

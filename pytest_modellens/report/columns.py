@@ -265,6 +265,8 @@ REQUEST_COLUMNS = (
     _field("proxy", "", "proxy in between"),
     _object("amplifier", "", "where the instants of an Amplifier module's call are from, as JSON"),
     _field("live_decoding", "", "whether events were decoded while they arrived"),
+    _field("cassette", "", "where its raw bytes are kept"),
+    _field("cassette_note", "", "why its raw bytes are not kept"),
     _field("case_hash", "", "SHA-256 over what the case sends"),
     _field("metric_definitions", "", "version of the formulas"),
     _field("schema_version", "", "version of the record"),

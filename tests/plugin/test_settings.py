@@ -30,6 +30,8 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "plots": ("png,svg", "svg", "png", ("png", "svg")),
     "json": ("a.json", "b", "c", "a.json"),
     "run-name": ("a", "b", "c", "a"),
+    "cassette": ("a", "b", "c", "a"),
+    "cassette-limit": ("1.5GiB", "500 MB", "4096", 3 * 2**29),
 }
 """By option: values for the command line, the environment and the ini file, and what the first one means."""
 
@@ -56,6 +58,10 @@ BAD = [
     ("plots", "png,png", "must be png, svg or png,svg (got 'png,png')"),
     ("json", " ", "must not be empty (got ' ')"),
     ("run-name", " ", "must not be empty (got ' ')"),
+    ("cassette", " ", "must not be empty (got ' ')"),
+    ("cassette-limit", "0", "must be a size such as 500MB or 2GiB (got '0')"),
+    ("cassette-limit", "0.1B", "must be a size such as 500MB or 2GiB (got '0.1B')"),
+    ("cassette-limit", "much", "must be a size such as 500MB or 2GiB (got 'much')"),
 ]
 
 
