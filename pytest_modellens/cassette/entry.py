@@ -62,7 +62,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     scene: Scene
     place: Place
     request: bytes
-    """`RunRequest` without its headers, in msgpack."""
+    """The values of `RunRequest`'s fields, in their order, in msgpack; no headers."""
     url: str
     """Without credentials and query."""
     headers: dict[str, str]
@@ -131,7 +131,8 @@ def entry_of(
     """
     forms = byte_forms(secrets)
     connection, wire = exchange.connection, exchange.request
-    asked = msgspec.msgpack.encode({**request_to(request), "headers": {}})
+    # Without names, which a mask could stand in.
+    asked = msgspec.msgpack.encode([*({**request_to(request), "headers": {}}.values())])
     times = [exchange.submitted_ns, *(at for at, _, _ in exchange.reads)]
     offset = exchange.wall_offset_ns
     return Entry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import cache
 from importlib import import_module
@@ -17,12 +17,12 @@ from pytest_modellens.measure.connection import Connection
 from pytest_modellens.measure.exchange import Exchange
 from pytest_modellens.measure.route import Proxy, Route
 from pytest_modellens.measure.wire import WireRequest
+from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.http import HTTPProvider
 
 if TYPE_CHECKING:
     from pytest_modellens.cassette.entry import Entry
     from pytest_modellens.measure.reply import Reply
-    from pytest_modellens.models import RunRequest
 
 __all__ = ["exchange_of", "replay", "request_of"]
 
@@ -47,7 +47,8 @@ def replay(entry: Entry, request: RunRequest, exchange: Exchange) -> Reply:
 
 def request_of(entry: Entry) -> RunRequest:
     """Return what was asked, without its headers."""
-    return request_from(msgspec.msgpack.decode(entry.request))
+    names = [field.name for field in fields(RunRequest)]
+    return request_from(dict(zip(names, msgspec.msgpack.decode(entry.request), strict=False)))
 
 
 def exchange_of(entry: Entry) -> Exchange:

@@ -191,7 +191,7 @@ def _is_safe(data: bytes, reply: Reply, secrets: Sequence[str]) -> bool:
         entry = decode_entry(data)
         exchange = exchange_of(entry)
         again = replay(entry, request_of(entry), exchange)
-    except (ModelLensError, msgspec.MsgspecError, TypeError, ValueError):
+    except (ModelLensError, msgspec.MsgspecError, TypeError, ValueError, LookupError):
         return False
     body = b"".join(piece for _, piece in exchange.parser.pieces)
     if any(form in body for form in byte_forms(secrets)):

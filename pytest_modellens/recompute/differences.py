@@ -62,7 +62,7 @@ def table(found: list[Change], *, what: str) -> list[str]:
     """Return the lines of a table of what differs in `what`, "requests" for one, within 80 columns."""
     header = (f"field of {what}", "differs in", "before", "after")
     rows = [
-        (printable(change.field, 30), f"{change.differing} of {change.of}", _shown(change.before), _shown(change.after))
+        (_cut(change.field, 30), f"{change.differing} of {change.of}", _shown(change.before), _shown(change.after))
         for change in found
     ]
     widths = [max(len(text) for text in column) for column in zip(header, *rows, strict=True)]
@@ -90,5 +90,9 @@ def _shown(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, dict)):
         return f"{len(value)} values"
-    text = printable(str(value), 16)
-    return text if len(str(value)) <= 16 else f"{printable(str(value)[:15])}…"
+    return _cut(str(value), 14)
+
+
+def _cut(text: str, width: int) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"

@@ -34,6 +34,8 @@ _STAMP = re.compile(r"\d{8}T\d{6}Z-")
 _OF_WRITING = frozenset({"name", "started_at", "ended_at", "counts", "schema_version", "cells"})
 """What run.json says of itself, and what is derived anew."""
 _KEY = ("suite", "case", "params", "provider", "model")
+_NEEDED = {*_KEY, "ok"}
+"""Fields without which a line is no record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ def recompute(
         deriving = _Deriving(run, shelf)
         deriving.run(on_progress or (lambda _done, _of: None))
         problems = [*run.problems, *shelf.problems]
+    if deriving.damaged:
+        problems.append(f"{folder}: {deriving.damaged} lines of requests.jsonl are no records; left out")
     if not deriving.derived:
         raise StorageError(f"{folder}: no record has raw bytes to recompute it from ({'; '.join(problems[:3])})")
     pairs = [(old, row) for (old, _), row in zip(deriving.items, deriving.rows, strict=True) if row is not None]
@@ -94,15 +98,18 @@ class _Deriving:
     """The requests of a run on their way to new records, one entry in memory at a time."""
 
     def __init__(self, run: Run, shelf: Shelf) -> None:
-        links = [link if isinstance(link := row.get("cassette"), str) else None for row in run.records]
+        records = [row for row in run.records if row.keys() >= _NEEDED]
+        links = [link if isinstance(link := row.get("cassette"), str) else None for row in records]
         without_record = [(None, link) for link in shelf.links if link not in {*links}]
-        self.items: list[tuple[Row | None, str | None]] = [*zip(run.records, links, strict=True), *without_record]
+        self.items: list[tuple[Row | None, str | None]] = [*zip(records, links, strict=True), *without_record]
         """Each record as it was, and where its raw bytes are; those without a record come last."""
         self.rows: list[Row | None] = [None] * len(self.items)
         """Each new record; None where neither a record nor a readable entry is there."""
         self.cells: list[tuple[dict[str, Any], dict[str, Any]]] = []
         """What run.json says of each load, before and now; empty before where the run was killed."""
         self.derived = 0
+        self.damaged = len(run.records) - len(records)
+        """Lines of requests.jsonl that are no records."""
         self._shelf = shelf
         self._evidence = [cell for cell in run.meta.get("cells") or () if isinstance(cell, dict)]
         self._cells: dict[str, tuple[Cell, dict[str, Any], dict[str, Any]]] = {}
@@ -159,7 +166,7 @@ class _Deriving:
         try:
             cell.add_without_bytes(number, old)
         except msgspec.ValidationError:
-            self.rows[number] = old  # some line of JSON that is no record
+            self.damaged += 1
 
 
 def _text(row: dict[str, Any]) -> str:
