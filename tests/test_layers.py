@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_modellens"
 LAYERS = (
     ("errors", "models", "events", "urls", "text", "redaction", "cost"),
     ("measure", "stats", "record"),
-    ("providers", "hardware", "embedded", "truth", "bridge"),
+    ("providers", "hardware", "embedded", "served", "truth", "bridge"),
     ("suite", "load", "recording", "cassette", "runner", "findings", "budget", "serverside"),
     ("storage", "environment", "selfcheck"),
     ("report", "testing", "gate", "recompute"),

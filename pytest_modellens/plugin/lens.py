@@ -160,7 +160,8 @@ class Lens:
             with endpoint_lock(provider):
                 progress.say(_progress(run))
                 scraper = metrics_of(provider, is_load=run.load is not None)
-                with scraper or nullcontext(), HardwareSampler(port=local_port(provider)) as sampler:
+                seen = HardwareSampler(pid=provider.server_pid, port=local_port(provider))
+                with scraper or nullcontext(), seen as sampler:
                     try:
                         if benchmark is not None:
                             self._benchmarked(run, benchmark)

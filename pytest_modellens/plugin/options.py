@@ -123,6 +123,9 @@ OPTIONS = (
     Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
     Option("budget", "AMOUNT", "Most that the run may cost, such as 5USD (default: no bound)", _amount),
     Option(
+        "serve-timeout", "DURATION", "Longest time from starting a server to its first token (default: 10m)", seconds
+    ),
+    Option(
         "amplifier-config",
         "FILE",
         "Mount plan, or its entry, for --provider amplifier:MODULE (default: an empty configuration)",
@@ -154,10 +157,14 @@ class ProviderSpec(NamedTuple):
     """Sent with every request; a `HeaderVariable` is the value of an environment variable."""
     timeout: float | None = None
     """Longest time of one request, in seconds."""
+    serve: str | None = None
+    """Command that starts the server; None: it runs already."""
 
     @property
     def shown(self) -> str:
         """Name and provider as `--provider` takes them."""
+        if self.name == AUTO and self.serve:
+            return self.label
         return self.name if self.label == self.name else f"{self.label}:{self.name}"
 
     def __repr__(self) -> str:
@@ -188,6 +195,7 @@ class Settings:
     warmup: int | None = None
     timeout: float | None = None
     workers: int | None = None
+    serve_timeout: float | None = None
     budget: Decimal | None = None
     amplifier_config: str | None = None
     results: str | None = None
@@ -225,6 +233,8 @@ class Settings:
         if values.get("base_url") and len(providers) > 1:
             instead = " ".join(f"--provider {spec.shown}=URL" for spec in providers)
             raise pytest.UsageError(f"--modellens-base-url: is for one provider (give each its own: {instead})")
+        if values.get("base_url") and any(spec.serve for spec in providers):
+            raise pytest.UsageError("--modellens-base-url: is for a server that runs already (leave it out)")
         settings = cls(
             providers=(),
             suite_globs=tuple(config.getini("modellens_suite_files")),
@@ -266,6 +276,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Server to measure, such as auto, vllm or fast:vllm=http://host:8001/v1; repeatable (default: none)",
     )
     parser.addini("modellens_provider", "Servers to measure (see --provider)", type="args", default=[])
+    group.addoption(
+        "--modellens-serve",
+        action="append",
+        metavar="[[NAME:]PROVIDER=]COMMAND",
+        help="Command that starts the server, with {port} for its port; repeatable (default: none is started)",
+    )
+    parser.addini("modellens_serve", "Commands that start servers, one a line", type="linelist", default=[])
     for option in OPTIONS:
         group.addoption(option.flag, dest=option.dest, metavar=option.metavar, help=option.help)
         parser.addini(option.dest, option.help, default=None)
@@ -327,21 +344,34 @@ def _prices(config: pytest.Config) -> PriceTable:
 
 
 def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:
-    source, given = "--provider", config.getoption("modellens_provider")
-    if not given:
-        source, given = "MODELLENS_PROVIDER", env.get("MODELLENS_PROVIDER", "").split()
-    if not given:
-        source, given = "modellens_provider", config.getini("modellens_provider")
-    if not given:
+    source, given = _list(config, env, "provider", str.split)
+    serve_source, commands = _list(config, env, "serve", str.splitlines)
+    if not given and not commands:
         return ()
     from pytest_modellens.plugin.pyproject import named_providers
-    from pytest_modellens.plugin.specs import labelled
+    from pytest_modellens.plugin.specs import labelled, with_commands
 
     try:
         named = named_providers(config)
     except ConfigError as exc:
         raise pytest.UsageError(str(exc)) from None
     try:
-        return labelled(given, named)
+        specs = labelled(given, named)
     except ConfigError as exc:
         raise pytest.UsageError(f"{source}: {exc}") from None
+    try:
+        return with_commands(specs, commands, named)
+    except ConfigError as exc:
+        raise pytest.UsageError(f"{serve_source}: {exc}") from None
+
+
+def _list(
+    config: pytest.Config, env: Mapping[str, str], name: str, split: Callable[[str], list[str]]
+) -> tuple[str, list[str]]:
+    """Return where the values of an option that can be given several times come from, and the values."""
+    if given := config.getoption(f"modellens_{name}"):
+        return "--provider" if name == "provider" else f"--modellens-{name}", given
+    variable = f"MODELLENS_{name.upper()}"
+    if given := [text for text in split(env.get(variable, "")) if text.strip()]:
+        return variable, given
+    return f"modellens_{name}", config.getini(f"modellens_{name}")

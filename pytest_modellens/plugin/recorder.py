@@ -12,8 +12,8 @@ import pytest
 from pytest_modellens.errors import ModelLensError, StorageError
 from pytest_modellens.plugin.cassette import count, make_cassette, sentences
 from pytest_modellens.plugin.leftovers import take
-from pytest_modellens.plugin.options import AUTO
-from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RUN_FOLDER
+from pytest_modellens.plugin.options import AUTO, SETTINGS
+from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from pytest_modellens.report.cells import CellKey
     from pytest_modellens.storage import RunFolder
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "begin_recording"]
+
+
+def begin_recording(config: pytest.Config) -> Recorder:
+    """Return the recorder of the run, which begins now if it has not; not for workers."""
+    if RECORDER not in config.stash:
+        recorder = config.stash[RECORDER] = Recorder(config, config.stash[SETTINGS])
+        recorder.pytest_sessionstart()
+        config.pluginmanager.register(recorder, "modellens-recorder")
+    return config.stash[RECORDER]
 
 LONGEST = 2000
 """Characters of a failure's message that run.json keeps."""
@@ -57,7 +66,7 @@ class Recorder:
         from pytest_modellens.environment import collect
         from pytest_modellens.storage import RunFolder
 
-        name = self._settings.run_name or "-".join(spec.label for spec in self._settings.providers)
+        name = self._settings.run_name or "-".join(spec.label for spec in self._settings.providers) or "tests"
         results = self._config.rootpath / (self._settings.results or "results")
         try:
             self._folder = RunFolder.create(results, name, now=datetime.now(UTC))
@@ -74,7 +83,7 @@ class Recorder:
             assert self._folder is not None
             self._discard(self._folder)
             raise
-        if any(spec.name == AUTO for spec in self._settings.providers):
+        if any(spec.name == AUTO and not spec.serve for spec in self._settings.providers):
             from pytest_modellens.plugin.auto import look_for_servers
 
             self._config.stash[FOUND] = look_for_servers(self._settings)

@@ -23,6 +23,7 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "workers": ("1", "2", "3", 1),
     "warmup": ("0", "2", "3", 0),
     "timeout": ("1500ms", "2m", "3", 1.5),
+    "serve-timeout": ("90s", "2m", "3", 90.0),
     "budget": ("5USD", "$2", "0.5", Decimal(5)),
     "amplifier-config": ("a", "b", "c", "a"),
     "results": ("a", "b", "c", "a"),
@@ -48,6 +49,7 @@ BAD = [
     ("warmup", "-1", "must be a whole number from 0 on (got '-1')"),
     ("timeout", "5x", "must be a duration such as 60s, 2m or 500ms (got '5x')"),
     ("timeout", "0", "must be a duration such as 60s, 2m or 500ms (got '0')"),
+    ("serve-timeout", "soon", "must be a duration such as 60s, 2m or 500ms (got 'soon')"),
     ("budget", "much", "must be an amount of US dollars such as 5USD or 0.50USD (got 'much')"),
     ("budget", "0", "must be an amount of US dollars such as 5USD or 0.50USD (got '0')"),
     ("budget", "5EUR", "must be an amount of US dollars such as 5USD or 0.50USD (got '5EUR')"),
@@ -198,4 +200,5 @@ def test_table_of_the_documentation_equals_the_code() -> None:
     assert documented[: len(expected)] == expected
     assert [line for line in lines if "`modellens_strict`" in line]
     assert [line for line in lines if "`modellens_suite_files`" in line]
+    assert [line for line in lines if "`modellens_serve`" in line]
     assert [line for line in lines if line.startswith("| `--provider [NAME:]PROVIDER[=URL]`")]
