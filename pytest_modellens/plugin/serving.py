@@ -14,14 +14,12 @@ from pytest_modellens.budget import Budget
 from pytest_modellens.errors import ConfigError, ModelLensError
 from pytest_modellens.plugin.auto import resolved
 from pytest_modellens.plugin.lock import LOOPBACK
-from pytest_modellens.plugin.options import AUTO, SETTINGS, ProviderSpec, Settings
+from pytest_modellens.plugin.options import SETTINGS, ProviderSpec, Settings
 from pytest_modellens.plugin.progress import Progress
-from pytest_modellens.plugin.starting import fail_for, log_path, start_server
 from pytest_modellens.plugin.stash import BUDGET, FOUND, OPENED, RUN_FOLDER
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
 from pytest_modellens.providers.registry import AMPLIFIER, create_provider, is_amplifier, provider_names
-from pytest_modellens.served.readiness import FirstToken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,14 +42,10 @@ def open_provider(spec: ProviderSpec | None, config: pytest.Config) -> Iterator[
     ready = resolved(spec, settings, config.stash.get(FOUND, {}))
     if not isinstance(ready, ProviderSpec):
         _no_server(ready, settings)
-    if ready.serve is not None:
-        with _served(ready, ready.serve, settings, config) as provider:
-            yield provider
-        return
     try:
         provider = _create(ready, config)
     except ModelLensError as exc:
-        fail_for(exc)
+        pytest.fail(str(exc), pytrace=False)
     opened = config.stash.setdefault(OPENED, {})
     try:
         _start(provider, ready, settings, config)
@@ -62,32 +56,10 @@ def open_provider(spec: ProviderSpec | None, config: pytest.Config) -> Iterator[
         provider.close()
 
 
-@contextmanager
-def _served(spec: ProviderSpec, command: str, settings: Settings, config: pytest.Config) -> Iterator[ProviderAdapter]:
-    opened = config.stash.setdefault(OPENED, {})
-    try:
-        key = None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec)
-        how = FirstToken(None if spec.name == AUTO else spec.name, name=spec.label, model=spec.model, api_key=key)
-        server = start_server(config, command, how, timeout_s=settings.serve_timeout)
-    except ModelLensError as exc:
-        fail_for(exc)
-    with server:
-        provider = server.provider
-        _equip(provider, spec)
-        opened[id(provider)] = spec._replace(name=provider.name)
-        try:
-            yield provider
-        finally:
-            opened.pop(id(provider), None)
-
-
 def spec_of(provider: ProviderAdapter, config: pytest.Config) -> ProviderSpec:
     """Return what the user asked for when this provider was opened; one that a fixture made has only the settings."""
     spec = config.stash.get(OPENED, {}).get(id(provider))
-    if spec is not None:
-        return spec
-    label = provider.event_source if isinstance(provider, HTTPProvider) else provider.name
-    return config.stash[SETTINGS].completed(ProviderSpec(label, provider.name))
+    return spec if spec is not None else config.stash[SETTINGS].completed(ProviderSpec(provider.name, provider.name))
 
 
 def model_of(provider: ProviderAdapter, spec: ProviderSpec) -> str:
@@ -119,8 +91,8 @@ def local_port(provider: ProviderAdapter) -> int | None:
 def describe(provider: ProviderAdapter) -> dict[str, Any]:
     """Return what `run.json` keeps of a provider: its address, its version and its models."""
     known: dict[str, Any] = {"provider": provider.name, "models": [_plain(model) for model in provider.list_models()]}
-    started = {"cold_start_s": provider.cold_start_s, "command": provider.server_command}
-    known |= {name: value for name, value in started.items() if value is not None}
+    if provider.cold_start_s is not None:
+        known["cold_start_s"] = provider.cold_start_s
     if isinstance(provider, HTTPProvider):
         known |= {"base_url": provider.shown_url, "version": provider.server_version()}
     if isinstance(provider, LocalProvider):
@@ -154,7 +126,10 @@ def _plain(model: Any) -> dict[str, Any]:
 
 def _create(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
     if spec.name == LocalProvider.name and spec.base_url is None:
-        return LocalProvider(model=spec.model, log_path=log_path(spec.label, config))
+        folder = config.stash.get(RUN_FOLDER, None)
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        name = f"server-{spec.label}{f'-{worker}' if worker else ''}.log"
+        return LocalProvider(model=spec.model, log_path=Path(folder) / name if folder else None)
     return _connected(spec, config)
 
 
@@ -166,12 +141,6 @@ def _connected(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
         api_key=None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec),
         **more,
     )
-    _equip(provider, spec)
-    return provider
-
-
-def _equip(provider: ProviderAdapter, spec: ProviderSpec) -> None:
-    """Give a provider what its kind's constructor need not take."""
     if isinstance(provider, HTTPProvider):
         provider.event_source = spec.label
         provider.timeout_s = spec.timeout or provider.timeout_s
@@ -181,6 +150,7 @@ def _equip(provider: ProviderAdapter, spec: ProviderSpec) -> None:
         }
     elif spec.headers:
         raise ConfigError(f"{spec.label}: provider {spec.name!r} takes no headers")
+    return provider
 
 
 def _mount_config(spec: ProviderSpec, config: pytest.Config) -> dict[str, Any]:
@@ -219,7 +189,7 @@ def _start(provider: ProviderAdapter, spec: ProviderSpec, settings: Settings, co
         try:
             provider.start()
         except ModelLensError as exc:
-            fail_for(exc)
+            pytest.fail(str(exc), pytrace=False)
         if provider.health_check():
             return
     if isinstance(provider, HTTPProvider):

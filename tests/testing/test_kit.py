@@ -163,3 +163,20 @@ def test_other_skips_are_left_to_pytest(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(skipped=1)
     result.stdout.no_fnmatch_line("*provider contract*")
+
+
+def test_half_a_provider_is_told(pytester: pytest.Pytester) -> None:
+    write(pytester, "class Half(ProviderAdapter):\n    name, default_port = 'half', 1\n\n\n" + _mine("Half"))
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "contracts_shape")
+    result.stdout.fnmatch_lines(["*lacks chat_completion, health_check, list_models, run_prompt"])
+
+
+def test_events_are_asked_of_who_takes_a_bus(pytester: pytest.Pytester) -> None:
+    write(pytester, _mine("InProcess"))
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "test_events or test_listener")
+    assert {*result.parseoutcomes()} == {"skipped", "deselected"}
+    result.stdout.fnmatch_lines(["* of TestMine: InProcess takes no event_bus"])
+
+
+def _mine(provider: str) -> str:
+    return f"class TestMine(ProviderContract):\n    provider_class = {provider}\n"

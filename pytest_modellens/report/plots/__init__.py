@@ -1,1 +1,0 @@
-"""Plots of measurements, with matplotlib: each file turns numbers into a `Plot`, drawn when it is asked for."""
