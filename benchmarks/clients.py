@@ -52,7 +52,8 @@ def run_client(name: str, work: dict[str, Any], folder: Path) -> dict[str, Any]:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         try:
             if work["cores"] is not None:
-                os.sched_setaffinity(run.pid, {work["cores"][1]})
+                # Two processes need both; the server then shares its own with one of them.
+                os.sched_setaffinity(run.pid, set(work["cores"][name != "workers" :]))
             said, _ = run.communicate(timeout=TIMEOUT_S)
         except BaseException:
             run.kill()

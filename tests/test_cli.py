@@ -125,7 +125,8 @@ def test_show_of_a_damaged_run_prints_what_there_is(
 )
 def test_show_leaves_damaged_loads_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], cell: object) -> None:
     folder = run_of(tmp_path)
-    good = {"case": "steady", "params": {}, "provider": "vllm", "summary": {"asked_rate": 4.0, "achieved_rate": 3.5}}
+    key = {"suite": "suites/chat.yaml", "case": "steady", "params": {}, "provider": "vllm", "model": "tiny"}
+    good = {**key, "summary": {"asked_rate": 4.0, "achieved_rate": 3.5}}
     meta = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(meta | {"cells": [cell, good]}))
     assert main(["show", "--results", str(tmp_path)]) == 0

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "pytest_modellens"
 LAYERS = (
     ("errors", "models", "events", "urls", "text", "redaction", "cost"),
     ("measure", "stats", "record"),
-    ("providers", "hardware", "embedded", "truth", "bridge"),
-    ("suite", "load", "recording", "runner", "findings", "budget", "serverside"),
+    ("providers", "hardware", "embedded", "served", "truth", "bridge"),
+    ("suite", "load", "recording", "cassette", "runner", "findings", "budget", "serverside"),
     ("storage", "environment", "selfcheck"),
-    ("report", "testing", "gate"),
+    ("report", "testing", "gate", "recompute"),
     ("plugin", "cli", "amplifier"),
 )
 """Lowest first. The package's own `__init__` stands above all of them: it names what users import."""

@@ -142,6 +142,8 @@ class HardwareSampler(Watcher):
         return sample | ({"gpus": self._plain(gpus, tree.pids)} if gpus else {})
 
     def _plain(self, gpus: Sequence[Gpu], pids: Collection[int]) -> list[dict[str, Any]]:
+        import psutil
+
         # Inside a container the driver may name the host's ids: then nobody can tell friends from strangers.
         has_ids = any(pid in pids for gpu in gpus for pid in gpu.process_memory_mb)
         friends = {*pids, os.getpid()}
@@ -151,6 +153,7 @@ class HardwareSampler(Watcher):
                 "process_memory_mb": {str(pid): size for pid, size in gpu.process_memory_mb.items()},
                 "computing": sorted(gpu.computing),
                 "serves": any(pid in pids for pid in gpu.process_memory_mb),
+                "has_local_ids": any(psutil.pid_exists(pid) for pid in gpu.process_memory_mb),
                 "foreign": {self._name(pid): gpu.process_memory_mb[pid] for pid in sorted(gpu.computing - friends)}
                 if has_ids and not gpu.is_split
                 else None,

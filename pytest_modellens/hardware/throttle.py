@@ -42,13 +42,16 @@ def reason_names(bits: int) -> list[str]:
 def server_gpus(series: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the indexes of the GPUs that the server computed on.
 
-    Where the driver names none of the server's processes, as inside containers, these are the busy ones.
+    Where the driver names no process of this machine, as inside containers, these are the busy ones. Where it does and
+    the server's are not among them, the server computes elsewhere.
     """
     looks = [gpu for sample in series for gpu in sample.get("gpus", ())]
     named = {gpu["index"] for gpu in looks if gpu["serves"]}
     if named:
         return sorted(named)
     loads: dict[int, list[float]] = {}
+    if any(gpu["has_local_ids"] for gpu in looks):
+        return []
     for gpu in looks:
         loads.setdefault(gpu["index"], []).append(gpu["utilization_percent"] or 0.0)
     return sorted(index for index, values in loads.items() if sum(values) / len(values) >= _BUSY_PERCENT)

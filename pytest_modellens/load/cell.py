@@ -16,7 +16,7 @@ from pytest_modellens.record import row_of
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.load.reply import LoadProgress, LoadReply
@@ -61,8 +61,9 @@ class LoadRun:
         *,
         stall_timeout_s: float | None,
         on_progress: Callable[[], None] | None = None,
+        keeping: Mapping[str, Any] | None = None,
     ) -> Generator[LoadReply]:
-        """Put the load on `provider` and yield what comes back; see `execute`."""
+        """Put the load on `provider` and yield what comes back; see `execute` and `execute_in_workers`."""
 
         def report(progress: LoadProgress) -> None:
             self.progress = progress
@@ -78,6 +79,7 @@ class LoadRun:
                     workers=self.workers,
                     stall_timeout_s=stall_timeout_s,
                     on_progress=report,
+                    keeping=keeping,
                 )
             else:
                 yield from execute(provider, self.plan, source, stall_timeout_s=stall_timeout_s, on_progress=report)

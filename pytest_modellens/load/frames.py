@@ -11,7 +11,7 @@ import msgspec
 from pytest_modellens import errors
 from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.load.reply import LoadProgress, LoadReply
-from pytest_modellens.measure.reply import Reply
+from pytest_modellens.measure.reply import Kept, Reply
 from pytest_modellens.measure.timeline import Signature, TextEvent, Timeline, TokenUsage, ToolCall, Transport
 from pytest_modellens.models import RunRequest
 
@@ -104,6 +104,8 @@ def reply_from(message: dict[str, Any], request: RunRequest) -> LoadReply:
     plain["tool_calls"] = tuple(ToolCall(*call) for call in plain["tool_calls"])
     if plain["signature"] is not None:
         plain["signature"] = Signature(*plain["signature"])
+    if plain["kept"] is not None:
+        plain["kept"] = Kept(*plain["kept"])
     if timeline is not None:
         events = tuple(TextEvent(**event) for event in timeline["events"])
         plain["timeline"] = Timeline(**{**timeline, "events": events, "usage": TokenUsage(**timeline["usage"])})

@@ -19,10 +19,10 @@ from pytest_modellens.load.frames import plan_from, progress_to, read_frame, rep
 from pytest_modellens.load.plan import Share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_modellens.load.pace import Turn
-    from pytest_modellens.load.reply import LoadProgress
+    from pytest_modellens.load.reply import LoadProgress, LoadReply
     from pytest_modellens.models import RunRequest
     from pytest_modellens.providers.http import HTTPProvider
 
@@ -51,6 +51,7 @@ def main(stdin: IO[bytes], stdout: IO[bytes]) -> None:
 
 def _work(provider: HTTPProvider, setup: dict[str, Any], begin_ns: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
     latest: list[LoadProgress] = []
+    keep = _keeper(provider, setup)
 
     def on_begin(turn: Turn, _: int) -> None:
         write_frame(stdout, {"kind": "begun", "index": turn.index, "phase": turn.phase, "at": time.perf_counter_ns()})
@@ -70,10 +71,20 @@ def _work(provider: HTTPProvider, setup: dict[str, Any], begin_ns: int, stdin: I
             on_begin=on_begin,
         ):
             progress = progress_to(latest[0])
-            write_frame(stdout, {"kind": "reply", "reply": reply_to(reply), "progress": progress})
+            write_frame(stdout, {"kind": "reply", "reply": reply_to(keep(reply)), "progress": progress})
     except KeyboardInterrupt:
         pass  # the parent's order; all that was under way has been handed over
     write_frame(stdout, {"kind": "end", "progress": progress_to(latest[0])})
+
+
+def _keeper(provider: HTTPProvider, setup: dict[str, Any]) -> Callable[[LoadReply], LoadReply]:
+    """Return what is done with a reply before it is handed over: keep its raw bytes, where the run does."""
+    if setup["keeping"] is None:
+        return lambda reply: reply
+    from pytest_modellens.cassette.writer import Cassette
+
+    cassette, scene = Cassette.in_worker(setup["keeping"], setup["worker"])
+    return lambda reply: cassette.keep_loaded(provider, reply, scene)
 
 
 def _requests(stdin: IO[bytes]) -> Iterator[RunRequest]:

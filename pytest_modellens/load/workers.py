@@ -33,7 +33,7 @@ from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_modellens.load.interrupt import Interrupt
     from pytest_modellens.load.plan import LoadPlan
@@ -63,10 +63,12 @@ def execute_in_workers(
     workers: int,
     stall_timeout_s: float | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
+    keeping: Mapping[str, Any] | None = None,
 ) -> Iterator[LoadReply]:
     """Like `execute`, over `workers` processes.
 
-    A worker that dies loses its own unfinished requests, which are yielded as cancelled; the others go on.
+    A worker that dies loses its own unfinished requests, which are yielded as cancelled; the others go on. With
+    `keeping`, what `Cassette.for_workers` returned, each worker keeps the raw bytes of its own requests.
 
     Raises:
         ConfigError: the provider cannot be rebuilt in another process, or a worker may not open enough connections.
@@ -74,7 +76,12 @@ def execute_in_workers(
     """
     bound = plan.max_in_flight if plan.is_open else plan.concurrency
     workers = max(1, min(workers, bound or workers))
-    setup = {"provider": _description(provider), "plan": plan_to(plan), "stall_timeout_s": stall_timeout_s}
+    setup = {
+        "provider": _description(provider),
+        "plan": plan_to(plan),
+        "stall_timeout_s": stall_timeout_s,
+        "keeping": keeping,
+    }
     room_in_flight(plan.part(Share(0, workers)))
     with ExitStack() as stack:
         crew = [stack.enter_context(_Worker(Share(number, workers), setup)) for number in range(workers)]

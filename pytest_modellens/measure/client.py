@@ -24,10 +24,12 @@ from pytest_modellens.measure.clock import enable_kernel_stamps, now_ns, realtim
 from pytest_modellens.measure.connection import READ, WRITE, Connection
 from pytest_modellens.measure.exchange import Exchange
 from pytest_modellens.measure.http1 import idle_limit_s
+from pytest_modellens.measure.names import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_modellens.measure.names import Addresses
     from pytest_modellens.measure.route import Route
     from pytest_modellens.measure.wire import WireRequest
 
@@ -54,7 +56,7 @@ class Client:
         self._finished: list[Exchange] = []
         self._idle: dict[Route, list[Connection]] = {}
         self._routes: dict[tuple[str, bool], Route] = {}
-        self._addresses: dict[tuple[str, int], list[tuple[int, tuple[object, ...]]]] = {}
+        self._addresses: dict[tuple[str, int], Addresses] = {}
         self._next_tick_ns = 0
         # The kernel begins to stamp some time after the first socket asks for it, so one asks before any request.
         self._stamp_keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -192,7 +194,7 @@ class Client:
                 return
             connection.close()
         began = now_ns()
-        addresses = self._resolve(exchange.route)
+        addresses = self._resolve(exchange.route, exchange.request.connect_timeout_s)
         exchange.resolve_ns = now_ns() - began
         exchange.connection = Connection(exchange.route, addresses)
         self._open(exchange)
@@ -326,16 +328,11 @@ class Client:
             self._unregister(connection.sock)
             connection.close()
 
-    def _resolve(self, route: Route) -> list[tuple[int, tuple[object, ...]]]:
-        host, port = route.dial
-        if (host, port) not in self._addresses:
-            try:
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as exc:
-                reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-                raise ConnectError(f"host {host!r} is unknown ({reason})") from exc
-            self._addresses[host, port] = [(family, tuple(address)) for family, _, _, _, address in found]
-        return self._addresses[host, port]
+    def _resolve(self, route: Route, timeout_s: float) -> Addresses:
+        key = route.dial
+        if key not in self._addresses:
+            self._addresses[key] = look_up(*key, timeout_s=timeout_s)
+        return self._addresses[key]
 
     def _register(self, exchange: Exchange, events: int) -> None:
         assert exchange.connection is not None

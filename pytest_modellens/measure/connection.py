@@ -22,6 +22,7 @@ from pytest_modellens.measure.http1 import ResponseParser
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from pytest_modellens.measure.names import Addresses
     from pytest_modellens.measure.route import Route
 
 __all__ = ["READ", "READ_BYTES", "WRITE", "Connection", "tls_context"]
@@ -68,7 +69,7 @@ class Connection:
         "tls_ns",
     )
 
-    def __init__(self, route: Route, addresses: list[tuple[int, tuple[object, ...]]]) -> None:
+    def __init__(self, route: Route, addresses: Addresses) -> None:
         self.route = route
         self.sock: socket.socket | None = None
         self.opening: Generator[int, None, None] = self._open(addresses)
@@ -81,7 +82,7 @@ class Connection:
         self.idle_deadline_ns: int | None = None
         self._tls: ssl.SSLObject | None = None
 
-    def _open(self, addresses: list[tuple[int, tuple[object, ...]]]) -> Generator[int, None, None]:
+    def _open(self, addresses: Addresses) -> Generator[int, None, None]:
         began = now_ns()
         yield from self._dial(addresses)
         if self.route.proxy and self.route.tls:
@@ -92,7 +93,7 @@ class Connection:
             yield from self._handshake()
             self.tls_ns = now_ns() - began
 
-    def _dial(self, addresses: list[tuple[int, tuple[object, ...]]]) -> Generator[int, None, None]:
+    def _dial(self, addresses: Addresses) -> Generator[int, None, None]:
         code = errno.EADDRNOTAVAIL
         for family, address in addresses:
             self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_modellens.measure.timeline import Transport
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from pytest_modellens.measure.timeline import Signature, Timeline, ToolCall
     from pytest_modellens.models import RunResult
 
-__all__ = ["Reply", "transport_of"]
+__all__ = ["Kept", "Reply", "transport_of"]
+
+
+class Kept(NamedTuple):
+    """What became of the raw bytes of a request whose run keeps a cassette."""
+
+    link: str | None
+    """File and position in the run's cassette; None where they are not there."""
+    note: str | None
+    """Why they are not there; None where they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class Reply:
     """What a call of an Amplifier module was measured by; None for everybody else."""
     exchange: Exchange | None = field(default=None, repr=False, compare=False)
     """What all of this was read from; None when no measuring client of this process carried the request."""
+    kept: Kept | None = None
+    """None without a cassette."""
 
 
 def transport_of(exchange: Exchange, arrivals: Arrivals, *, coalesced_reads: int) -> Transport:

@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
-from pytest_modellens.plugin.fixtures import cell, hardware, model, modellens, provider, truth_server
+from pytest_modellens.plugin.fixtures import cell, hardware, model, model_server, modellens, provider, truth_server
 from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
-from pytest_modellens.plugin.stash import EVIDENCE, FOUND, RECORDER, RUN_FOLDER, Evidence, new_evidence
+from pytest_modellens.plugin.stash import (
+    CASSETTE_FOLDER,
+    EVIDENCE,
+    FOUND,
+    RECORDER,
+    RUN_FOLDER,
+    Evidence,
+    new_evidence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-__all__ = ["cell", "hardware", "model", "modellens", "provider", "truth_server"]
+__all__ = ["cell", "hardware", "model", "model_server", "modellens", "provider", "truth_server"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         config.stash[RUN_FOLDER] = config.workerinput.get("modellens_run_folder")
         config.stash[FOUND] = config.workerinput.get("modellens_found", {})
+        config.stash[CASSETTE_FOLDER] = config.workerinput.get("modellens_cassette")
         return
     if settings.selfcheck:
         from pytest_modellens.plugin.progress import keep_terminal
@@ -54,6 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
         keep_terminal(config)
         config.stash[RECORDER] = Recorder(config, settings)
         config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
+    else:
+        config.pluginmanager.register(_LateRecorder(config), "modellens-late-recorder")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str] | None:
@@ -63,7 +74,10 @@ def pytest_report_header(config: pytest.Config) -> list[str] | None:
     from pytest_modellens.redaction import redact_url
 
     shown = [
-        f"{spec.shown}={redact_url(spec.base_url)}" if spec.base_url else spec.shown for spec in settings.providers
+        f"{spec.shown}={redact_url(spec.base_url)}"
+        if spec.base_url
+        else spec.shown + " (to be started)" * bool(spec.serve)
+        for spec in settings.providers
     ]
     found = config.stash.get(FOUND, {})
     return [f"modellens: {', '.join(shown)}", *(f"{label}: {server['why']}" for label, server in found.items())]
@@ -88,6 +102,20 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteModul
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrize(metafunc)
+
+
+class _LateRecorder:
+    """Begins to record when a test has measured although the command line names no provider: its fixtures made one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if getattr(report, "modellens", None) is not None and RECORDER not in self._config.stash:
+            from pytest_modellens.plugin.recorder import begin_recording
+
+            begin_recording(self._config).pytest_runtest_logreport(report)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,7 +19,7 @@ def look_for_servers(settings: Settings) -> dict[str, dict[str, str]]:
 
     found: dict[str, dict[str, str]] = {}
     for spec in settings.providers:
-        if spec.name != AUTO:
+        if spec.name != AUTO or spec.serve:
             continue
         search = find_servers(spec.base_url)
         best = search.best
@@ -32,7 +32,7 @@ def look_for_servers(settings: Settings) -> dict[str, dict[str, str]]:
 
 def resolved(spec: ProviderSpec, settings: Settings, found: dict[str, dict[str, str]]) -> ProviderSpec | str:
     """Return `spec` with the server that was found in the place of `auto`, or why there is none."""
-    if spec.name != AUTO:
+    if spec.name != AUTO or spec.serve:
         return spec
     server = found[spec.label]
     if "name" not in server:

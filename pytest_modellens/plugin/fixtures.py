@@ -1,4 +1,4 @@
-"""The fixtures: `provider`, `model`, `cell`, `modellens`, `hardware`, `truth_server`."""
+"""The fixtures: `provider`, `model`, `cell`, `modellens`, `hardware`, `model_server`, `truth_server`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from pytest_modellens.hardware.sampler import HardwareSampler
     from pytest_modellens.plugin.lens import Lens
     from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.served.readiness import Ready
+    from pytest_modellens.served.server import ModelServer
     from pytest_modellens.suite.case import Cell
     from pytest_modellens.truth.client import TruthServer
+
+    StartServer = Callable[..., ModelServer]
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +94,62 @@ def hardware(provider: ProviderAdapter) -> Generator[HardwareSampler]:
     from pytest_modellens.hardware.sampler import HardwareSampler
     from pytest_modellens.plugin.serving import local_port
 
-    with HardwareSampler(port=local_port(provider)) as sampler:
+    with HardwareSampler(pid=provider.server_pid, port=local_port(provider)) as sampler:
         yield sampler
+
+
+@pytest.fixture(scope="session")
+def model_server(pytestconfig: pytest.Config) -> Generator[StartServer]:
+    """Starts servers by their commands, ready when they have given a token, and ends them with all they started.
+
+    ::
+
+        @pytest.fixture(scope="session")
+        def provider(request, model_server):
+            command = f"llama-server -m {request.param} --port {{port}}"
+            with model_server(command, ready="llamacpp", name=request.param) as server:
+                yield server.provider
+
+        @pytest.mark.parametrize("provider", ["q4.gguf", "q8.gguf"], indirect=True)
+        @pytest.mark.modellens_suite("suites/chat.yaml")
+        def test_quantizations(provider, cell, modellens):
+            modellens.run_cell(cell)
+
+    `model_server(command, ready, env, name=, model=, api_key=, timeout_s=)` returns a `ModelServer`; one that no `with`
+    ends runs until the tests have.
+    """
+    from contextlib import ExitStack
+
+    from pytest_modellens.errors import ModelLensError
+    from pytest_modellens.plugin.options import SETTINGS
+    from pytest_modellens.plugin.recorder import begin_recording
+    from pytest_modellens.plugin.starting import fail_for, start_server
+    from pytest_modellens.served.readiness import FirstToken
+
+    if not hasattr(pytestconfig, "workerinput"):
+        begin_recording(pytestconfig)  # it keeps the servers' logs
+    with ExitStack() as stack:
+
+        def start(
+            command: str | Sequence[str],
+            ready: Ready = None,
+            env: Mapping[str, str] | None = None,
+            *,
+            name: str | None = None,
+            model: str | None = None,
+            api_key: str | None = None,
+            timeout_s: float | None = None,
+        ) -> ModelServer:
+            how = FirstToken(ready, name=name, model=model, api_key=api_key)
+            patience_s = timeout_s or pytestconfig.stash[SETTINGS].serve_timeout
+            try:
+                server = start_server(pytestconfig, command, how, env=env, timeout_s=patience_s)
+            except ModelLensError as exc:
+                fail_for(exc)
+            stack.callback(server.stop)
+            return server
+
+        yield start
 
 
 @pytest.fixture(scope="session")

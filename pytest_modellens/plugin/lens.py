@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_modellens.budget import Spending
+from pytest_modellens.cassette.entry import Place
+from pytest_modellens.cassette.writer import scene_of
 from pytest_modellens.errors import BudgetError, ModelLensError
 from pytest_modellens.findings import findings, statistic
 from pytest_modellens.hardware.energy import joules_per_token
 from pytest_modellens.hardware.sampler import HardwareSampler
+from pytest_modellens.plugin.cassette import cassette_of
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
@@ -33,6 +36,7 @@ from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
 from pytest_modellens.serverside import judge, total_tokens
+from pytest_modellens.suite.asked import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +86,11 @@ class Lens:
         spending = self._spending(request)
         with endpoint_lock(provider):
             reply = measure(provider, request)
-        record = record_of(reply, request, origin=self._origin(request), round=self._sent)
+        origin = self._origin(request)
+        if (cassette := cassette_of(self._config)) is not None:
+            place = Place(round=self._sent, phase="measured")
+            reply = cassette.keep(provider, request, reply, scene_of(origin), place)
+        record = record_of(reply, request, origin=origin, round=self._sent)
         if spending is not None:
             spending.settle(request, record)
         self.record(record)
@@ -147,11 +155,13 @@ class Lens:
                 prices=self._settings.prices,
                 budget=budget_of(self._config),
                 on_record=lambda run: progress.say(_progress(run)),
+                cassette=cassette_of(self._config),
             )
             with endpoint_lock(provider):
                 progress.say(_progress(run))
                 scraper = metrics_of(provider, is_load=run.load is not None)
-                with scraper or nullcontext(), HardwareSampler(port=local_port(provider)) as sampler:
+                seen = HardwareSampler(pid=provider.server_pid, port=local_port(provider))
+                with scraper or nullcontext(), seen as sampler:
                     try:
                         if benchmark is not None:
                             self._benchmarked(run, benchmark)
@@ -198,6 +208,7 @@ class Lens:
             evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
             if scraper is not None:
                 evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})
+            evidence["asked"].append({**key, "asked": asked(run.cell.case)})
             if run.load is not None:
                 evidence["cells"].append({**key, **run.load.evidence(), "server": judged.server, "degraded": degraded})
             if degraded:

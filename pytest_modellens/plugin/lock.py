@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from pytest_modellens.providers.base import ProviderAdapter
 
-__all__ = ["LOOPBACK", "endpoint_lock"]
+__all__ = ["LOOPBACK", "endpoint_lock", "machine_lock"]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_MACHINE = "local"
 
 
 @contextmanager
@@ -32,9 +34,25 @@ def endpoint_lock(provider: ProviderAdapter) -> Iterator[None]:
     Raises:
         StorageError: the lock file cannot be made.
     """
+    with _locked(_endpoint(provider)):
+        yield
+
+
+@contextmanager
+def machine_lock() -> Iterator[None]:
+    """Hold the lock of the servers that we start: while one starts, no other is measured.
+
+    Raises:
+        StorageError: the lock file cannot be made.
+    """
+    with _locked(_MACHINE):
+        yield
+
+
+@contextmanager
+def _locked(endpoint: str) -> Iterator[None]:
     from filelock import FileLock
 
-    endpoint = _endpoint(provider)
     # A number where there are numbers: containers run as users without a name.
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"pytest-modellens-{user}"
@@ -54,7 +72,7 @@ def endpoint_lock(provider: ProviderAdapter) -> Iterator[None]:
 def _endpoint(provider: ProviderAdapter) -> str:
     """Return what two providers have in common when they measure the same server, whatever they call it."""
     if provider.server_pid is not None or provider.name == "local":
-        return "local"
+        return _MACHINE
     url = urlsplit(getattr(provider, "base_url", ""))
     if not url.hostname:
         return provider.name

@@ -24,6 +24,7 @@ AUTO = "auto"
 
 SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml", "*.suite.yaml", "*.suite.yml")
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 _YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -55,6 +56,16 @@ def seconds(value: str) -> float:
     return seconds
 
 
+def _size(value: str) -> int:
+    match = _SIZE.fullmatch(value)
+    prefix = (match[2] or "") if match else ""
+    power = "kmgt".find(prefix[:1].lower()) + 1 if prefix else 0
+    size = int(float(match[1]) * (1024 if prefix[1:] else 1000) ** power) if match else 0
+    if not size:
+        raise ValueError("must be a size such as 500MB or 2GiB")
+    return size
+
+
 def url_value(value: str) -> str:
     from pytest_modellens.urls import normalize_base_url
 
@@ -71,6 +82,13 @@ def _amount(value: str) -> Decimal:
         return dollars(value)
     except ConfigError as exc:
         raise ValueError(str(exc)) from None
+
+
+def _formats(value: str) -> tuple[str, ...]:
+    formats = tuple(value.split(","))
+    if not {*formats} <= {"png", "svg"} or len({*formats}) < len(formats):
+        raise ValueError("must be png, svg or png,svg")
+    return formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +123,23 @@ OPTIONS = (
     Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
     Option("budget", "AMOUNT", "Most that the run may cost, such as 5USD (default: no bound)", _amount),
     Option(
+        "serve-timeout", "DURATION", "Longest time from starting a server to its first token (default: 10m)", seconds
+    ),
+    Option(
         "amplifier-config",
         "FILE",
         "Mount plan, or its entry, for --provider amplifier:MODULE (default: an empty configuration)",
         _text,
     ),
     Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
+    Option("report", "FILE", "Where the HTML report goes, or off (default: report.html in the run's folder)", _text),
+    Option(
+        "plots", "FORMATS", "Write plots too, as png, svg or png,svg, into the run's folder (default: none)", _formats
+    ),
+    Option("json", "FILE", "Write a summary as JSON too (default: none)", _text),
     Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
+    Option("cassette", "DIR", "Folder that the raw bytes of every request are kept in (default: not kept)", _text),
+    Option("cassette-limit", "SIZE", "Largest size of one run's cassette, such as 500MB (default: 1GiB)", _size),
 )
 
 
@@ -129,10 +157,14 @@ class ProviderSpec(NamedTuple):
     """Sent with every request; a `HeaderVariable` is the value of an environment variable."""
     timeout: float | None = None
     """Longest time of one request, in seconds."""
+    serve: str | None = None
+    """Command that starts the server; None: it runs already."""
 
     @property
     def shown(self) -> str:
         """Name and provider as `--provider` takes them."""
+        if self.name == AUTO and self.serve:
+            return self.label
         return self.name if self.label == self.name else f"{self.label}:{self.name}"
 
     def __repr__(self) -> str:
@@ -163,12 +195,21 @@ class Settings:
     warmup: int | None = None
     timeout: float | None = None
     workers: int | None = None
+    serve_timeout: float | None = None
     budget: Decimal | None = None
     amplifier_config: str | None = None
     results: str | None = None
+    report: str | None = None
+    """A file; "off" for no report; None for the run's folder."""
+    plots: tuple[str, ...] | None = None
+    """Formats of plots to write as files."""
+    json: str | None = None
     run_name: str | None = None
     prices: PriceTable | None = None
     """Of pyproject.toml; None without providers."""
+    cassette: str | None = None
+    cassette_limit: int | None = None
+    """In bytes."""
     from_ini: frozenset[str] = frozenset()
     """Which of these the ini file gave."""
 
@@ -192,6 +233,8 @@ class Settings:
         if values.get("base_url") and len(providers) > 1:
             instead = " ".join(f"--provider {spec.shown}=URL" for spec in providers)
             raise pytest.UsageError(f"--modellens-base-url: is for one provider (give each its own: {instead})")
+        if values.get("base_url") and any(spec.serve for spec in providers):
+            raise pytest.UsageError("--modellens-base-url: is for a server that runs already (leave it out)")
         settings = cls(
             providers=(),
             suite_globs=tuple(config.getini("modellens_suite_files")),
@@ -233,6 +276,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Server to measure, such as auto, vllm or fast:vllm=http://host:8001/v1; repeatable (default: none)",
     )
     parser.addini("modellens_provider", "Servers to measure (see --provider)", type="args", default=[])
+    group.addoption(
+        "--modellens-serve",
+        action="append",
+        metavar="[[NAME:]PROVIDER=]COMMAND",
+        help="Command that starts the server, with {port} for its port; repeatable (default: none is started)",
+    )
+    parser.addini("modellens_serve", "Commands that start servers, one a line", type="linelist", default=[])
     for option in OPTIONS:
         group.addoption(option.flag, dest=option.dest, metavar=option.metavar, help=option.help)
         parser.addini(option.dest, option.help, default=None)
@@ -294,21 +344,34 @@ def _prices(config: pytest.Config) -> PriceTable:
 
 
 def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:
-    source, given = "--provider", config.getoption("modellens_provider")
-    if not given:
-        source, given = "MODELLENS_PROVIDER", env.get("MODELLENS_PROVIDER", "").split()
-    if not given:
-        source, given = "modellens_provider", config.getini("modellens_provider")
-    if not given:
+    source, given = _list(config, env, "provider", str.split)
+    serve_source, commands = _list(config, env, "serve", str.splitlines)
+    if not given and not commands:
         return ()
     from pytest_modellens.plugin.pyproject import named_providers
-    from pytest_modellens.plugin.specs import labelled
+    from pytest_modellens.plugin.specs import labelled, with_commands
 
     try:
         named = named_providers(config)
     except ConfigError as exc:
         raise pytest.UsageError(str(exc)) from None
     try:
-        return labelled(given, named)
+        specs = labelled(given, named)
     except ConfigError as exc:
         raise pytest.UsageError(f"{source}: {exc}") from None
+    try:
+        return with_commands(specs, commands, named)
+    except ConfigError as exc:
+        raise pytest.UsageError(f"{serve_source}: {exc}") from None
+
+
+def _list(
+    config: pytest.Config, env: Mapping[str, str], name: str, split: Callable[[str], list[str]]
+) -> tuple[str, list[str]]:
+    """Return where the values of an option that can be given several times come from, and the values."""
+    if given := config.getoption(f"modellens_{name}"):
+        return "--provider" if name == "provider" else f"--modellens-{name}", given
+    variable = f"MODELLENS_{name.upper()}"
+    if given := [text for text in split(env.get(variable, "")) if text.strip()]:
+        return variable, given
+    return f"modellens_{name}", config.getini(f"modellens_{name}")

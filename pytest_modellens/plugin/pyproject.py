@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from pytest_modellens.errors import ConfigError
 from pytest_modellens.plugin.options import AUTO, HeaderVariable, ProviderSpec, seconds, url_value
 from pytest_modellens.plugin.specs import check_label
 from pytest_modellens.providers.registry import check_name, provider_names
-from pytest_modellens.redaction import is_secret_name, redact_text
+from pytest_modellens.redaction import is_secret_name, redact, redact_text
+from pytest_modellens.served.command import check_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,12 +163,22 @@ def _header(name: str, value: Any) -> str | HeaderVariable:
     return value
 
 
+def _command(value: Any) -> str:
+    text = _text(value)
+    check_command(text)
+    words = shlex.split(text)
+    if redact(words) != words:
+        raise ConfigError("holds a secret (put it into an environment variable, which the server is given too)")
+    return text
+
+
 _KEYS: dict[str, Callable[[Any], Any]] = {
     "base_url": _address,
     "api_key_env": _variable,
     "model": _text,
     "headers": _headers,
     "timeout": _duration,
+    "serve": _command,
 }
 
 

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_modellens.errors import ModelLensError, StorageError
+from pytest_modellens.plugin.cassette import count, make_cassette, sentences
 from pytest_modellens.plugin.leftovers import take
-from pytest_modellens.plugin.options import AUTO
-from pytest_modellens.plugin.stash import FOUND, RUN_FOLDER
+from pytest_modellens.plugin.options import AUTO, SETTINGS
+from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
     from pytest_modellens.report.cells import CellKey
     from pytest_modellens.storage import RunFolder
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "begin_recording"]
+
+
+def begin_recording(config: pytest.Config) -> Recorder:
+    """Return the recorder of the run, which begins now if it has not; not for workers."""
+    if RECORDER not in config.stash:
+        recorder = config.stash[RECORDER] = Recorder(config, config.stash[SETTINGS])
+        recorder.pytest_sessionstart()
+        config.pluginmanager.register(recorder, "modellens-recorder")
+    return config.stash[RECORDER]
+
+LONGEST = 2000
+"""Characters of a failure's message that run.json keeps."""
 
 
 class Recorder:
@@ -32,19 +45,28 @@ class Recorder:
         self._config = config
         self._settings = settings
         self._folder: RunFolder | None = None
-        self._meta: dict[str, Any] = {"suites": {}, "servers": {}, "cells": [], "degraded": [], "ended_at": None}
+        self._meta: dict[str, Any] = {
+            "suites": {},
+            "servers": {},
+            "cells": [],
+            "degraded": [],
+            "asked": [],
+            "failed": [],
+            "ended_at": None,
+        }
         self._records: list[dict[str, Any]] = []
         self._hardware: list[dict[str, Any]] = []
         self._server: list[dict[str, Any]] = []
         self._failed: set[CellKey] = set()
         self._problems: list[str] = []
+        self._files: dict[str, Path] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         from pytest_modellens.environment import collect
         from pytest_modellens.storage import RunFolder
 
-        name = self._settings.run_name or "-".join(spec.label for spec in self._settings.providers)
+        name = self._settings.run_name or "-".join(spec.label for spec in self._settings.providers) or "tests"
         results = self._config.rootpath / (self._settings.results or "results")
         try:
             self._folder = RunFolder.create(results, name, now=datetime.now(UTC))
@@ -53,10 +75,15 @@ class Recorder:
             self._meta["environment"] = collect(options, rootdir=self._config.rootpath)
             for more in self._config.hook.pytest_modellens_environment(config=self._config):
                 self._meta["environment"] |= more
+            self._meta |= make_cassette(self._config, self._folder.path.name)
             self._folder.write_run(self._meta)
         except StorageError as exc:
             raise pytest.UsageError(str(exc)) from None
-        if any(spec.name == AUTO for spec in self._settings.providers):
+        except pytest.UsageError:
+            assert self._folder is not None
+            self._discard(self._folder)
+            raise
+        if any(spec.name == AUTO and not spec.serve for spec in self._settings.providers):
             from pytest_modellens.plugin.auto import look_for_servers
 
             self._config.stash[FOUND] = look_for_servers(self._settings)
@@ -66,6 +93,7 @@ class Recorder:
         """Tell an xdist worker where the run is written."""
         node.workerinput["modellens_run_folder"] = self._config.stash[RUN_FOLDER]
         node.workerinput["modellens_found"] = self._config.stash.get(FOUND, {})
+        node.workerinput["modellens_cassette"] = self._config.stash.get(CASSETTE_FOLDER, None)
 
     # Before everybody else, so that what cannot be written fails its test in the terminal, JUnit and --lf alike.
     @pytest.hookimpl(tryfirst=True)
@@ -82,8 +110,13 @@ class Recorder:
             report.longrepr = f"{earlier}{exc}"
         if not report.passed:
             from pytest_modellens.report.cells import cell_key
+            from pytest_modellens.report.columns import KEY
 
-            self._failed |= {cell_key(record) for record in evidence["records"]}
+            keys = {cell_key(record): record for record in evidence["records"]}
+            self._failed |= keys.keys()
+            if report.failed:
+                why = report.longreprtext[:LONGEST]
+                self._meta["failed"] += [{name: one[name] for name in KEY} | {"why": why} for one in keys.values()]
 
     def keep_unreported(self, evidence: Evidence) -> None:
         """Write what an interrupted item measured; what cannot be written is said at the end."""
@@ -105,6 +138,7 @@ class Recorder:
         self._hardware += evidence["hardware"]
         self._server += evidence["server"]
         self._meta["cells"] += evidence["cells"]
+        self._meta["asked"] += evidence["asked"]
         self._meta["degraded"] += evidence["degraded"]
         is_new = bool(evidence["cells"] or evidence["degraded"]) or not (
             evidence["suites"].items() <= self._meta["suites"].items()
@@ -112,6 +146,8 @@ class Recorder:
         )
         self._meta["suites"] |= evidence["suites"]
         self._meta["servers"] |= evidence["servers"]
+        if "cassette" in self._meta:
+            count(self._meta["cassette"], evidence["records"])
         self._folder.append(evidence["records"])
         if evidence["hardware"]:
             self._folder.write_hardware(evidence["hardware"])
@@ -139,13 +175,13 @@ class Recorder:
         steps: tuple[Callable[[], None], ...] = (
             lambda: folder.write_run(self._meta),
             folder.close,
-            lambda: self._write_csv(folder.path),
         )
         for step in steps:
             try:
                 step()
             except (ModelLensError, OSError) as exc:
                 self._problems.append(str(exc))
+        self._write_reports(folder.path)
         self._config.hook.pytest_modellens_report(config=self._config, records=self._records, directory=folder.path)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -170,18 +206,31 @@ class Recorder:
             terminalreporter.line(problem, red=True)
         shown = _relative(self._folder.path, self._config.invocation_params.dir)
         terminalreporter.line(f"results: {shown}")
+        for kind, path in self._files.items():
+            terminalreporter.line(f"{kind}: {_relative(path, self._config.invocation_params.dir)}")
         terminalreporter.line(f"look at them again: modellens show {self._folder.path.name}")
+        if "cassette" in self._meta:
+            folder = _relative(Path(self._meta["cassette"]["folder"]), self._config.invocation_params.dir)
+            for text, is_bad in sentences(self._meta["cassette"], shown=folder, run=self._folder.path.name):
+                terminalreporter.line(text, red=is_bad)
 
-    def _write_csv(self, path: Path) -> None:
-        from pytest_modellens.report import csv
-        from pytest_modellens.report.summary import summarise
+    def _write_reports(self, path: Path) -> None:
+        from pytest_modellens.plugin.progress import Progress
+        from pytest_modellens.plugin.reporting import write_reports
 
-        csv.write_requests_csv(path, self._records)
-        csv.write_summary_csv(path, summarise(self._records, hardware=self._hardware, loads=self._meta["cells"]))
-        csv.write_hardware_csv(path, self._hardware)
-        if self._server:
-            csv.write_server_csv(path, self._server)
-        csv.write_timeline_csv(path, self._records)
+        with Progress(self._config, "writing results") as progress:
+            written = write_reports(
+                path,
+                self._settings,
+                self._meta,
+                self._records,
+                self._hardware,
+                self._server,
+                start=self._config.invocation_params.dir,
+                say=progress.say,
+            )
+        self._files = written.files
+        self._problems += written.problems
 
     def _discard(self, folder: RunFolder) -> None:
         """Remove the folder of a run in which nothing was measured."""
@@ -191,6 +240,8 @@ class Recorder:
         with contextlib.suppress(ModelLensError):
             folder.close()
         shutil.rmtree(folder.path, ignore_errors=True)
+        if "cassette" in self._meta:
+            shutil.rmtree(self._meta["cassette"]["folder"], ignore_errors=True)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -14,12 +14,14 @@ from pytest_modellens.budget import Budget
 from pytest_modellens.errors import ConfigError, ModelLensError
 from pytest_modellens.plugin.auto import resolved
 from pytest_modellens.plugin.lock import LOOPBACK
-from pytest_modellens.plugin.options import SETTINGS, ProviderSpec, Settings
+from pytest_modellens.plugin.options import AUTO, SETTINGS, ProviderSpec, Settings
 from pytest_modellens.plugin.progress import Progress
+from pytest_modellens.plugin.starting import fail_for, log_path, start_server
 from pytest_modellens.plugin.stash import BUDGET, FOUND, OPENED, RUN_FOLDER
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
 from pytest_modellens.providers.registry import AMPLIFIER, create_provider, is_amplifier, provider_names
+from pytest_modellens.served.readiness import FirstToken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +44,14 @@ def open_provider(spec: ProviderSpec | None, config: pytest.Config) -> Iterator[
     ready = resolved(spec, settings, config.stash.get(FOUND, {}))
     if not isinstance(ready, ProviderSpec):
         _no_server(ready, settings)
+    if ready.serve is not None:
+        with _served(ready, ready.serve, settings, config) as provider:
+            yield provider
+        return
     try:
         provider = _create(ready, config)
     except ModelLensError as exc:
-        pytest.fail(str(exc), pytrace=False)
+        fail_for(exc)
     opened = config.stash.setdefault(OPENED, {})
     try:
         _start(provider, ready, settings, config)
@@ -56,10 +62,32 @@ def open_provider(spec: ProviderSpec | None, config: pytest.Config) -> Iterator[
         provider.close()
 
 
+@contextmanager
+def _served(spec: ProviderSpec, command: str, settings: Settings, config: pytest.Config) -> Iterator[ProviderAdapter]:
+    opened = config.stash.setdefault(OPENED, {})
+    try:
+        key = None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec)
+        how = FirstToken(None if spec.name == AUTO else spec.name, name=spec.label, model=spec.model, api_key=key)
+        server = start_server(config, command, how, timeout_s=settings.serve_timeout)
+    except ModelLensError as exc:
+        fail_for(exc)
+    with server:
+        provider = server.provider
+        _equip(provider, spec)
+        opened[id(provider)] = spec._replace(name=provider.name)
+        try:
+            yield provider
+        finally:
+            opened.pop(id(provider), None)
+
+
 def spec_of(provider: ProviderAdapter, config: pytest.Config) -> ProviderSpec:
     """Return what the user asked for when this provider was opened; one that a fixture made has only the settings."""
     spec = config.stash.get(OPENED, {}).get(id(provider))
-    return spec if spec is not None else config.stash[SETTINGS].completed(ProviderSpec(provider.name, provider.name))
+    if spec is not None:
+        return spec
+    label = provider.event_source if isinstance(provider, HTTPProvider) else provider.name
+    return config.stash[SETTINGS].completed(ProviderSpec(label, provider.name))
 
 
 def model_of(provider: ProviderAdapter, spec: ProviderSpec) -> str:
@@ -91,8 +119,8 @@ def local_port(provider: ProviderAdapter) -> int | None:
 def describe(provider: ProviderAdapter) -> dict[str, Any]:
     """Return what `run.json` keeps of a provider: its address, its version and its models."""
     known: dict[str, Any] = {"provider": provider.name, "models": [_plain(model) for model in provider.list_models()]}
-    if provider.cold_start_s is not None:
-        known["cold_start_s"] = provider.cold_start_s
+    started = {"cold_start_s": provider.cold_start_s, "command": provider.server_command}
+    known |= {name: value for name, value in started.items() if value is not None}
     if isinstance(provider, HTTPProvider):
         known |= {"base_url": provider.shown_url, "version": provider.server_version()}
     if isinstance(provider, LocalProvider):
@@ -126,10 +154,7 @@ def _plain(model: Any) -> dict[str, Any]:
 
 def _create(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
     if spec.name == LocalProvider.name and spec.base_url is None:
-        folder = config.stash.get(RUN_FOLDER, None)
-        worker = os.environ.get("PYTEST_XDIST_WORKER")
-        name = f"server-{spec.label}{f'-{worker}' if worker else ''}.log"
-        return LocalProvider(model=spec.model, log_path=Path(folder) / name if folder else None)
+        return LocalProvider(model=spec.model, log_path=log_path(spec.label, config))
     return _connected(spec, config)
 
 
@@ -141,6 +166,12 @@ def _connected(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
         api_key=None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec),
         **more,
     )
+    _equip(provider, spec)
+    return provider
+
+
+def _equip(provider: ProviderAdapter, spec: ProviderSpec) -> None:
+    """Give a provider what its kind's constructor need not take."""
     if isinstance(provider, HTTPProvider):
         provider.event_source = spec.label
         provider.timeout_s = spec.timeout or provider.timeout_s
@@ -150,7 +181,6 @@ def _connected(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
         }
     elif spec.headers:
         raise ConfigError(f"{spec.label}: provider {spec.name!r} takes no headers")
-    return provider
 
 
 def _mount_config(spec: ProviderSpec, config: pytest.Config) -> dict[str, Any]:
@@ -189,7 +219,7 @@ def _start(provider: ProviderAdapter, spec: ProviderSpec, settings: Settings, co
         try:
             provider.start()
         except ModelLensError as exc:
-            pytest.fail(str(exc), pytrace=False)
+            fail_for(exc)
         if provider.health_check():
             return
     if isinstance(provider, HTTPProvider):

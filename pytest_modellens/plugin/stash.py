@@ -11,16 +11,27 @@ if TYPE_CHECKING:
     from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.plugin.recorder import Recorder
 
-__all__ = ["BUDGET", "EVIDENCE", "FOUND", "OPENED", "RECORDER", "RUN_FOLDER", "Evidence", "new_evidence"]
+__all__ = [
+    "BUDGET",
+    "CASSETTE_FOLDER",
+    "EVIDENCE",
+    "FOUND",
+    "OPENED",
+    "RECORDER",
+    "RUN_FOLDER",
+    "Evidence",
+    "new_evidence",
+]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `degraded`, `suites` and
-`servers`."""
+"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `asked`, `degraded`, `suites`
+and `servers`."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    return {"records": [], "hardware": [], "server": [], "cells": [], "degraded": [], "suites": {}, "servers": {}}
+    lists: Evidence = {name: [] for name in ("records", "hardware", "server", "cells", "asked", "degraded")}
+    return {**lists, "suites": {}, "servers": {}}
 
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
@@ -34,5 +45,7 @@ FOUND: pytest.StashKey[dict[str, dict[str, str]]] = pytest.StashKey()
 there is none. Plain types: xdist carries it to the workers, so that all of them measure the same server."""
 OPENED: pytest.StashKey[dict[int, ProviderSpec]] = pytest.StashKey()
 """On every config: what was asked for, by the `id` of the provider that is open for it."""
+CASSETTE_FOLDER: pytest.StashKey[str | None] = pytest.StashKey()
+"""On every config: where this run's raw bytes are kept; None where they are not."""
 RUN_FOLDER: pytest.StashKey[str | None] = pytest.StashKey()
 """On every config: where this run is written; None where it is not."""

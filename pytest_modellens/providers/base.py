@@ -41,7 +41,9 @@ class ProviderAdapter(ABC):
     cold_start_s: float | None = None
     """From starting the server to its first token; None unless this process started it."""
     server_pid: int | None = None
-    """Process under which all of the server runs; None unless this process started it."""
+    """Process of the server, whose children belong to it; None unless this process started it."""
+    server_command: Sequence[str] | None = None
+    """What started the server, without secrets; None unless a command of the user's did."""
     probe_pages: ClassVar[tuple[str, ...]] = ()
     """Paths below the server's root that `recognise` looks at; without one `--provider auto` does not look for such
     servers. A GET of them must be cheap: a page that makes the server generate is none to name here."""

@@ -1,20 +1,30 @@
-"""What was sent to prove who asks: kept out of all text, and named without its value where a server refuses it."""
+"""Keys, credentials and cookies: kept out of all that is written; named without value where a server refuses one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pytest_modellens.measure.route import basic_authorization
+from pytest_modellens.redaction import HIDDEN, is_secret_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.wire import WireRequest
 
-__all__ = ["key_hint", "scrubbed"]
+__all__ = ["PLAIN_HEADERS", "hide", "key_hint", "secrets_of"]
 
 _UNAUTHORIZED = 401
-_SECRET_LENGTH = 6
+PLAIN_HEADERS = frozenset({"accept", "content-type"})
+"""Headers of a request that never hold a secret; any other may."""
+
+_SHORTEST = 6
 """Shorter values are nobody's secret ("none", "EMPTY", "1"), and words in many messages."""
+_HEADER = re.compile(rb"(?m)^([!-9;-~]+):[ \t]*([^\r\n]*)")
 
 
 def key_hint(status: int, request: WireRequest, variable: str | None) -> str:
@@ -33,19 +43,55 @@ def key_hint(status: int, request: WireRequest, variable: str | None) -> str:
     return f" ({state}; {how} its variable with --modellens-api-key-env)"
 
 
-def scrubbed(text: str, request: WireRequest, api_key: str | None) -> str:
-    """Return `text` with `***` for the key, for the value of every header, and for the URL's credentials.
+def secrets_of(
+    exchange: Exchange, *, api_key: str | None, extra: Mapping[str, Any], every_header: bool
+) -> tuple[str, ...]:
+    """Return the secrets that went over the wire in `exchange`, longest first.
 
-    Servers like to quote a key that they refuse.
+    Those are the key, the credentials of the URL and of the proxy, fields of the body and headers in both directions
+    whose names say that they are secret, and with `every_header` all that were sent but `PLAIN_HEADERS`.
     """
-    sent = [value for name, value in request.headers.items() if name.lower() not in {"accept", "content-type"}]
+    request, proxy = exchange.request, exchange.route.proxy
+    sent = [
+        value
+        for name, value in request.headers.items()
+        if is_secret_name(name) or (every_header and name.lower() not in PLAIN_HEADERS)
+    ]
+    if proxy is not None and proxy.authorization is not None:
+        sent.append(proxy.authorization)
     # "Bearer KEY" is quoted without its scheme as well.
-    secrets = {api_key or "", *sent, *(value.partition(" ")[2] for value in sent)}
+    found = {api_key or "", *sent, *(value.partition(" ")[2] for value in sent), *_named_secret(extra)}
     url = urlsplit(request.url)
     if url.password is not None:
         basic = basic_authorization(url.username or "", url.password)
-        secrets |= {url.password, unquote(url.password), basic.partition(" ")[2]}
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SECRET_LENGTH:
-            text = text.replace(secret, "***")
+        found |= {url.password, unquote(url.password), basic.partition(" ")[2]}
+    found.update(_set_by_server(exchange))
+    return tuple(sorted((secret for secret in found if len(secret) >= _SHORTEST), key=lambda text: (-len(text), text)))
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` without `secrets`, which servers like to quote."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
     return text
+
+
+def _named_secret(fields: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in fields.items():
+        if isinstance(value, str) and is_secret_name(name):
+            yield value
+        inner: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        for item in inner:
+            if isinstance(item, Mapping):
+                yield from _named_secret(item)
+
+
+def _set_by_server(exchange: Exchange) -> Iterator[str]:
+    """Yield the values of `Set-Cookie` and its like, one by one as they came."""
+    last = exchange.parser.header_read
+    reads = exchange.reads if last is None else exchange.reads[: last + 1]
+    raw = b"".join(data for _, _, data in reads)
+    head = raw if last is None else raw[: exchange.parser.head_bytes]
+    for name, value in _HEADER.findall(head):
+        if is_secret_name(name.decode("ascii")):
+            yield value.decode("utf-8", "replace").rstrip()

@@ -26,6 +26,7 @@ from pytest_modellens.urls import get_root_url, url_join
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from pytest_modellens.providers.base import Model, ProviderAdapter
 
@@ -37,6 +38,9 @@ DEADLINE_S = 2.0
 """For everything: name look-up, all pages of all addresses, versions and models."""
 _PAGES_SHARE = 0.6
 """Of it, for the pages; the rest is for what the servers that were found have to say."""
+
+_LAST = frozenset({"/health"})
+"""Pages that are asked for only where the others tell nothing: SGLang's generates a token, which takes a second."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -76,7 +80,7 @@ class Search:
         return next((server for server in self.found if server.models), next(iter(self.found), None))
 
 
-def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S) -> Search:
+def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S, use_proxies: bool = True) -> Search:
     """Look for servers at the usual ports of this machine, or at `base_url` alone. Never raises; ends in time."""
     began = time.monotonic()
     search = Search()
@@ -84,7 +88,7 @@ def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S)
     search.tried.extend(cls.name for cls in classes)
     addresses = [base_url] if base_url else [_usual_address(cls) for cls in classes]
     silent: FoundServer | str = "silent"
-    looks = {address: partial(_look, address, classes, deadline_s * _PAGES_SHARE) for address in addresses}
+    looks = {address: partial(_look, address, classes, deadline_s * _PAGES_SHARE, use_proxies) for address in addresses}
     pages_until = began + deadline_s * (_PAGES_SHARE + 0.1)
     for address, seen in _together(looks, until=pages_until, late=silent).items():
         if isinstance(seen, FoundServer):
@@ -93,7 +97,9 @@ def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S)
             search.missed[address] = seen
     search.found.sort(key=lambda server: search.tried.index(server.name))
     described = _together(
-        {server: partial(_described, server) for server in search.found}, until=began + deadline_s, late=None
+        {server: partial(_described, server, use_proxies) for server in search.found},
+        until=began + deadline_s,
+        late=None,
     )
     search.found[:] = [described[server] or server for server in search.found]
     return search
@@ -133,11 +139,13 @@ def _usual_address(cls: type[ProviderAdapter]) -> str:
     return f"http://127.0.0.1:{cls.default_port}"
 
 
-def _look(address: str, classes: list[type[ProviderAdapter]], patience_s: float) -> FoundServer | str:
+def _look(
+    address: str, classes: list[type[ProviderAdapter]], patience_s: float, use_proxies: bool
+) -> FoundServer | str:
     """Return the server at `address`, or why there is none that we know."""
     until = time.monotonic() + patience_s
     try:
-        host, port = Route.of(address).dial
+        host, port = Route.of(address, use_proxies=use_proxies).dial
         socket.create_connection((host, port), timeout=patience_s).close()
     except TimeoutError:
         return "silent"
@@ -147,14 +155,16 @@ def _look(address: str, classes: list[type[ProviderAdapter]], patience_s: float)
         return str(exc)
     root = get_root_url(address)
     paths = {path for cls in classes for path in cls.probe_pages}
-    answers = _together({path: partial(_page, url_join(root, path)) for path in sorted(paths)}, until=until, late=None)
-    arrived = {path: page for path, page in answers.items() if page is not None}
-    if not arrived:
-        return "silent"
     parts = urlsplit(address)
-    facts = recognise(Pages(parts.port or (443 if parts.scheme == "https" else 80), arrived), classes)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    arrived: dict[str, Page] = {}
+    facts: list[tuple[str, Fact]] = []
+    for some in (paths - _LAST, paths & _LAST):
+        if not facts:
+            arrived |= _pages(root, some, until=until, use_proxies=use_proxies)
+            facts = recognise(Pages(port, arrived), classes)
     if not facts:
-        return "answers, but like no server known here"
+        return "answers, but like no server known here" if arrived else "silent"
     (name, fact), *others = facts
     path = getattr(provider_class(name), "default_path", "")
     # Whoever gives a path knows where the API is.
@@ -162,18 +172,27 @@ def _look(address: str, classes: list[type[ProviderAdapter]], patience_s: float)
     return FoundServer(name, base_url, fact.text, tuple(other for other, _ in others))
 
 
-def _page(url: str) -> Page | None:
+def _pages(root: str, paths: AbstractSet[str], *, until: float, use_proxies: bool) -> dict[str, Page]:
+    """Return those of the pages that have arrived by `until`."""
+    calls = {path: partial(_page, url_join(root, path), use_proxies) for path in sorted(paths)}
+    pages = _together(calls, until=until, late=None)
+    return {path: page for path, page in pages.items() if page is not None}
+
+
+def _page(url: str, use_proxies: bool) -> Page | None:
     try:
-        return control.get_page(url)
+        return control.get_page(url, use_proxies=use_proxies)
     except (OSError, ValueError) as exc:  # requests' own are OSErrors
         log.debug("%s: no page: %s", url, exc)
         return None
 
 
-def _described(server: FoundServer) -> FoundServer:
+def _described(server: FoundServer, use_proxies: bool) -> FoundServer:
     """Return the same server with its version and its models."""
     try:
         provider = create_provider(server.name, base_url=server.base_url)
+        if not use_proxies:
+            vars(provider)["uses_proxies"] = False
         version = provider.server_version() if isinstance(provider, HTTPProvider) else None
         models = tuple(provider.list_models())
         provider.close()

@@ -27,7 +27,7 @@ from pytest_modellens.measure.route import Route
 from pytest_modellens.providers import control
 from pytest_modellens.providers.answer import timeline_of
 from pytest_modellens.providers.base import RunRequest, get_root_url, normalize_base_url, url_join
-from pytest_modellens.providers.credentials import key_hint, scrubbed
+from pytest_modellens.providers.credentials import hide, key_hint, secrets_of
 from pytest_modellens.providers.measured import MeasuringProvider
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class HTTPProvider(MeasuringProvider):
         error: RequestError | None = exchange.error
         if parser.status is not None and parser.status >= 300:
             # The status says more than the way in which the body ended.
-            error = self._status_error(exchange)
+            error = self._status_error(request, exchange)
         elif parser.status is not None and (parser.complete or parser.pieces):
             answer, failure = self._body(exchange)
             if error is None or isinstance(failure, StreamedError):
@@ -191,22 +191,27 @@ class HTTPProvider(MeasuringProvider):
         timeline = timeline_of(exchange, answer, arrivals.stamps, streamed=request.stream, failed=error is not None)
         events_per_read = Counter(delta.read for delta in answer.deltas) if answer else Counter[int]()
         coalesced = sum(number > 1 for number in events_per_read.values())
+        secrets = self.secrets(request, exchange, failed=error is not None)
         return Reply(
             started_at=exchange.started_at,
-            error=self._located(error, exchange),
+            error=_located(error, exchange, secrets),
             timeline=timeline,
             transport=transport_of(exchange, arrivals, coalesced_reads=coalesced),
             status=parser.status,
-            content="".join(answer.content) if answer else "",
-            reasoning="".join(answer.reasoning) if answer else "",
+            content=hide("".join(answer.content), secrets) if answer else "",
+            reasoning=hide("".join(answer.reasoning), secrets) if answer else "",
             tool_calls=answer.tool_calls.taken() if answer else (),
             signature=answer.signature if answer else None,
             finish_reason=answer.finish_reason if answer else None,
             answered_model=answer.model if answer else None,
             server_timings=answer.timings if answer else {},
-            received=self._received(exchange) if error else None,
+            received=_received(exchange, secrets) if error else None,
             exchange=exchange,
         )
+
+    def secrets(self, request: RunRequest, exchange: Exchange, *, failed: bool) -> tuple[str, ...]:
+        """Return what must not be written down of `exchange`, longest first; of a failed one any header's value too."""
+        return secrets_of(exchange, api_key=self._api_key, extra=request.extra, every_header=failed)
 
     def close(self) -> None:
         """Close kept-alive connections."""
@@ -298,7 +303,7 @@ class HTTPProvider(MeasuringProvider):
         answer = self.decode_body(exchange)
         return answer, answer.error
 
-    def _status_error(self, exchange: Exchange) -> RequestError:
+    def _status_error(self, request: RunRequest, exchange: Exchange) -> RequestError:
         parser = exchange.parser
         status = parser.status or 0
         if status < 400:
@@ -306,7 +311,8 @@ class HTTPProvider(MeasuringProvider):
             return ProtocolError(f"HTTP {status}: redirected to {target} (give the final address as base URL)")
         # Without secrets before it is cut, or half of one might be left.
         body = b"".join(data for _, data in parser.pieces)[: 4 * RECEIVED_CHARACTERS]
-        said = self.error_message(self._scrub(exchange, body.decode("utf-8", "replace")).encode())
+        said = hide(body.decode("utf-8", "replace"), self.secrets(request, exchange, failed=True))
+        said = self.error_message(said.encode())
         retry_after = parser.headers.get("retry-after")
         wait = f"; Retry-After: {retry_after}" if retry_after else ""
         said = (said or "no explanation") + key_hint(status, exchange.request, self.api_key_env)
@@ -314,24 +320,6 @@ class HTTPProvider(MeasuringProvider):
 
     def _wrong_model(self, asked: str, answered: str) -> RequestError:
         return WrongModelError(f"asked for model {asked!r}, answered by {answered!r} (the server serves only that one)")
-
-    def _located(self, error: RequestError | None, exchange: Exchange) -> RequestError | None:
-        """Put the URL in front of the message, and keep secrets out of it."""
-        if error is not None:
-            error.args = (f"{exchange.request.shown_url}: {self._scrub(exchange, str(error))}",)
-        return error
-
-    def _received(self, exchange: Exchange) -> str:
-        """Return the beginning of what came back, as text."""
-        raw = b""
-        for _, _, data in exchange.reads:
-            raw += data
-            if len(raw) > 4 * RECEIVED_CHARACTERS:
-                break
-        return self._scrub(exchange, raw.decode("utf-8", "replace"))[:RECEIVED_CHARACTERS]
-
-    def _scrub(self, exchange: Exchange, text: str) -> str:
-        return scrubbed(text, exchange.request, self._api_key)
 
     def _live(self, request_id: str) -> Callable[[Exchange], None]:
         decode, source, index = self.live_decoder(), self.event_source, 0
@@ -356,3 +344,25 @@ class HTTPProvider(MeasuringProvider):
 def _close_all(clients: list[Client]) -> None:
     while clients:
         clients.pop().close()
+
+
+def _located(error: RequestError | None, exchange: Exchange, secrets: tuple[str, ...]) -> RequestError | None:
+    """Put the URL in front of the message, and keep secrets out of it."""
+    if error is not None:
+        error.args = (f"{exchange.request.shown_url}: {hide(str(error), secrets)}",)
+    return error
+
+
+def _received(exchange: Exchange, secrets: tuple[str, ...]) -> str:
+    """Return the beginning of what came back, as text."""
+    raw = b""
+    for _, _, data in exchange.reads:
+        raw += data
+        if len(raw) > 4 * RECEIVED_CHARACTERS:
+            break
+    parser, text = exchange.parser, raw.decode("utf-8", "replace")
+    body = b"".join(data for _, data in parser.pieces)[: len(raw)]
+    if any(body.count(secret.encode()) > raw.count(secret.encode(), parser.head_bytes) for secret in secrets):
+        # In pieces, with the framing of chunks between them.
+        text = f"{raw[: parser.head_bytes].decode('utf-8', 'replace')}(not shown: the answer repeats a secret)"
+    return hide(text, secrets)[:RECEIVED_CHARACTERS]

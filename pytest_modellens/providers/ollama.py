@@ -43,10 +43,10 @@ class OllamaProvider(OnDemandProvider):
 
     @classmethod
     def recognise(cls, pages: Pages) -> Fact | None:
-        """Return a fact when there are both pages: llama.cpp has such tags, Open WebUI such a version."""
+        """Return a fact when both pages answer: llama.cpp has such tags, Open WebUI such a version, imitators both."""
         has_version = isinstance(pages.object("/api/version").get("version"), str)
         is_ollama = has_version and isinstance(pages.object("/api/tags").get("models"), list)
-        return Fact("/api/version and /api/tags answer") if is_ollama else None
+        return Fact("/api/version and /api/tags answer", is_own=False) if is_ollama else None
 
     @property
     def is_native(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import Counter
 from math import isfinite
@@ -12,7 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["KEPT", "CellData", "CellKey", "cell_key", "gather", "is_averaged"]
+__all__ = ["KEPT", "CellData", "CellKey", "cell_key", "gather", "is_averaged", "sorted_json"]
 
 KEPT = 40
 """Records of each kind that a cell keeps as they are, to show single requests; the numbers are over all."""
@@ -34,8 +35,15 @@ class CellKey(NamedTuple):
 
 def cell_key(record: Mapping[str, Any]) -> CellKey:
     """Return the cell that a record, or a row of hardware.jsonl, belongs to."""
-    params = msgspec.json.encode(record["params"], order="sorted").decode()
-    return CellKey(record["suite"], record["case"], params, record["provider"], record["model"])
+    return CellKey(record["suite"], record["case"], sorted_json(record["params"]), record["provider"], record["model"])
+
+
+def sorted_json(value: Any) -> str:
+    """Return `value` as JSON that is the same for equal values."""
+    try:
+        return msgspec.json.encode(value, order="sorted").decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no UTF-8 can hold
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def is_averaged(record: Mapping[str, Any]) -> bool:
@@ -64,13 +72,8 @@ class CellData:
         self.facts: dict[str, set[Any]] = {
             name: set()
             for name in (
-                "tokens_source",
-                "tokens_per_second_mode",
-                "clock",
-                "clock_note",
-                "invalid",
-                "degraded",
-                "notes",
+                *("tokens_source", "tokens_per_second_mode", "clock", "clock_note"),
+                *("case_hash", "invalid", "degraded", "notes"),
             )
         }
         """The different values of fields that have few; of the averaged requests, but for the last three."""
@@ -135,7 +138,7 @@ class CellData:
             self.counts["counted"] += 1
             self.output_tokens += tokens
             self.facts["tokens_source"].add(record.get("tokens_source", "unknown"))
-        for name in ("tokens_per_second_mode", "clock", "clock_note"):
+        for name in ("tokens_per_second_mode", "clock", "clock_note", "case_hash"):
             if record.get(name):
                 self.facts[name].add(record[name])
         _keep(self.averaged, record)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from pytest_modellens.record import SCHEMA_VERSION
+from pytest_modellens.report.cells import sorted_json
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ SERVER_SUMMARY = {
 
 
 def _json(name: str, row: Mapping[str, Any]) -> str | None:
-    return msgspec.json.encode(row[name], order="sorted").decode() if row.get(name) else None
+    return sorted_json(row[name]) if row.get(name) else None
 
 
 def _field(name: str, unit: str, description: str) -> Column:
@@ -266,6 +265,8 @@ REQUEST_COLUMNS = (
     _field("proxy", "", "proxy in between"),
     _object("amplifier", "", "where the instants of an Amplifier module's call are from, as JSON"),
     _field("live_decoding", "", "whether events were decoded while they arrived"),
+    _field("cassette", "", "where its raw bytes are kept"),
+    _field("cassette_note", "", "why its raw bytes are not kept"),
     _field("case_hash", "", "SHA-256 over what the case sends"),
     _field("metric_definitions", "", "version of the formulas"),
     _field("schema_version", "", "version of the record"),

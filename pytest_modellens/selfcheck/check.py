@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_modellens.errors import ConfigError
@@ -27,6 +27,8 @@ QUICK_LEVELS = LEVELS[:3]
 ROUNDS = 3
 """Requests of each stream, and more of them where this makes fewer than `MIN_REQUESTS`."""
 MIN_REQUESTS = 10
+TRIES = 3
+"""Times that a level is measured which does not hold: other work on the machine spoils one now and then."""
 _STEADY = "steady"
 _MAX_TOKENS = 256
 _TIMEOUT_S = 60.0
@@ -86,7 +88,7 @@ def selfcheck(*, levels: Sequence[int] = LEVELS, on_progress: Callable[[str], No
             wrong = dict(_wrong_scenarios(provider, on_progress))
             for level in levels:
                 on_progress(f"{level} streams" if level > 1 else "1 stream")
-                measured.append(_measured_level(provider, truth, level, clocks))
+                measured.append(_best_of_tries(provider, truth, level, clocks))
         except ConfigError as exc:  # more connections than this process may open
             stopped = str(exc)
         finally:
@@ -107,6 +109,22 @@ def _wrong_scenarios(provider: OpenAIProvider, on_progress: Callable[[str], None
         reply = provider.measure(request)
         if found := differences(SCENARIOS[name].expected("openai"), reported(reply, asked=request.model)):
             yield name, "; ".join(found)
+
+
+def _best_of_tries(provider: OpenAIProvider, truth: TruthServer, concurrency: int, clocks: set[str]) -> Level:
+    best: Level | None = None
+    for tries in range(1, TRIES + 1):
+        level = replace(_measured_level(provider, truth, concurrency, clocks), tries=tries)
+        if best is None or _badness(level) < _badness(best):
+            best = level
+        if level.holds:
+            return level
+    assert best is not None
+    return replace(best, tries=TRIES)
+
+
+def _badness(level: Level) -> tuple[int, float]:
+    return level.failed + level.miscounted, level.worst
 
 
 def _measured_level(provider: OpenAIProvider, truth: TruthServer, concurrency: int, clocks: set[str]) -> Level:

@@ -55,6 +55,8 @@ class Level:
     """Largest relative error among the figures that a report shows: p50 and p99 of TTFT, ITL and TPOT, and throughput;
     infinite when there is none."""
     worst_figure: str
+    tries: int = 1
+    """How often it was measured; the best of them is kept."""
 
     @property
     def holds(self) -> bool:

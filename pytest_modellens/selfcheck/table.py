@@ -44,7 +44,7 @@ def _levels(levels: tuple[Level, ...]) -> Iterator[str]:
         facts = (
             f"{'✓' if level.holds else '✗'} {_worst(level)}",
             f"throughput {_signed(level.throughput * 100, 2)} %",
-            _failures(level),
+            _failures(level) + (f", try {level.tries}" if level.tries > 1 else ""),
             _counts(level),
         )
         load = f"{level.concurrency:7,}  {level.tokens_per_second:8,.0f}"

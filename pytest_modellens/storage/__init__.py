@@ -7,7 +7,19 @@ results/20261121T203000Z-smoke/
     server.jsonl     one series of the server's own metrics a line, append-only; only where there were any
 """
 
-from pytest_modellens.storage.folder import RunFolder
-from pytest_modellens.storage.reading import Run, RunInfo, find_run, list_runs, read_run
+from pytest_modellens.storage.folder import HARDWARE, REQUESTS, SERVER, RunFolder
+from pytest_modellens.storage.reading import Run, RunInfo, find_run, iter_rows, list_runs, read_meta, read_run
 
-__all__ = ["Run", "RunFolder", "RunInfo", "find_run", "list_runs", "read_run"]
+__all__ = [
+    "HARDWARE",
+    "REQUESTS",
+    "SERVER",
+    "Run",
+    "RunFolder",
+    "RunInfo",
+    "find_run",
+    "iter_rows",
+    "list_runs",
+    "read_meta",
+    "read_run",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import unicodedata
 from datetime import UTC
@@ -14,6 +13,7 @@ import msgspec
 from pytest_modellens.errors import StorageError
 from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.storage.lines import LineFile, encode
+from pytest_modellens.storage.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -119,7 +119,11 @@ class RunFolder:
         full = {"name": self.path.name, "started_at": self.started_at, "ended_at": None, **meta}
         full |= {"schema_version": SCHEMA_VERSION, "counts": self._counts}
         ordered = msgspec.json.encode(msgspec.json.decode(encode(full)), order="sorted")
-        self._replace(self.path / RUN, msgspec.json.format(ordered, indent=2) + b"\n")
+        path = self.path / RUN
+        try:
+            write_whole(path, msgspec.json.format(ordered, indent=2) + b"\n")
+        except OSError as exc:
+            raise StorageError(f"{path}: cannot be written ({exc.strerror}; the one before is kept)") from exc
 
     def close(self) -> None:
         """Write what is still kept and close the files; harmless when called again.
@@ -131,19 +135,6 @@ class RunFolder:
             for file in self._series.values():
                 stack.callback(file.close)
             stack.callback(self._requests.close)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as exc:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise StorageError(f"{path}: cannot be written ({exc.strerror}; the one before is kept)") from exc
 
 
 def _make_results(results_dir: Path) -> None:

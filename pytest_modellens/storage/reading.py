@@ -6,7 +6,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,7 +14,10 @@ from pytest_modellens.errors import StorageError
 from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.storage.folder import REQUESTS, RUN
 
-__all__ = ["Run", "RunInfo", "find_run", "list_runs", "read_run"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Run", "RunInfo", "find_run", "iter_rows", "list_runs", "read_meta", "read_run"]
 
 _STAMP = re.compile(r"\d{8}T\d{6}Z-")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -72,22 +75,46 @@ def read_run(folder: Path) -> Run:
         StorageError: there is no such run, it may not be read, or a newer version of this plugin wrote it.
     """
     problems: list[str] = []
+    meta = read_meta(folder, problems)
+    return Run(folder, meta, [*iter_rows(folder / REQUESTS, problems)], problems)
+
+
+def read_meta(folder: Path, problems: list[str]) -> dict[str, Any]:
+    """Return what run.json says, empty when it is missing or damaged; adds what could not be read to `problems`.
+
+    Raises:
+        StorageError: there is no such run, or a newer version of this plugin wrote it.
+    """
     if not folder.is_dir():
         raise StorageError(f"{folder}: no such run (modellens list shows those there are)")
     meta = _read_meta(folder, problems)
     _check_version(meta, folder / RUN)
-    records: list[dict[str, Any]] = []
-    lines = _read_bytes(folder / REQUESTS, problems).split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        row = _decode(line)
-        if isinstance(row, dict):
-            _check_version(row, folder / REQUESTS)
-            records.append(row)
-        elif line.strip():
-            cut = number == len(lines)
-            what = "is cut off (the run was killed while it wrote)" if cut else "is not a JSON object; left out"
-            problems.append(f"{folder / REQUESTS}:{number}: {what}")
-    return Run(folder, meta, records, problems)
+    return meta
+
+
+def iter_rows(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines, one at a time; adds what could not be read to `problems`.
+
+    Raises:
+        StorageError: a newer version of this plugin wrote it.
+    """
+    decoder = msgspec.json.Decoder()
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = decoder.decode(line)
+                except _UNREADABLE:
+                    row = None
+                if isinstance(row, dict):
+                    _check_version(row, path)
+                    yield row
+                elif line.strip():
+                    cut = not line.endswith(b"\n")
+                    what = "is cut off (the run was killed while it wrote)" if cut else "is not a JSON object; left out"
+                    problems.append(f"{path}:{number}: {what}")
+    except OSError as exc:
+        problems.append(f"{path}: cannot be read ({exc.strerror})")
 
 
 def list_runs(results_dir: Path) -> list[RunInfo]:

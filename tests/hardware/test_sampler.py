@@ -139,6 +139,17 @@ def test_sampler_does_not_guess_who_is_who_among_ids_of_another_machine(nvml: An
     assert sampler.summary()["gpu_throttled_percent"] == 0.0, "both are busy, so they are the server's"
 
 
+def test_sampler_of_a_server_without_a_gpu_leaves_the_desktop_s_alone(nvml: Any) -> None:
+    nvml.cards[0].graphics = ((os.getppid(), 2**30),)
+    nvml.cards[0].reasons = 0x40
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as server:
+        with HardwareSampler(pid=server.pid) as sampler:
+            pass
+        server.communicate(b"\n")
+    assert sampler.degraded == []
+    assert sampler.summary()["gpu_energy_j"] is None
+
+
 def test_sampler_takes_no_stranger_for_a_neighbour_on_a_gpu_of_several_instances(nvml: Any) -> None:
     nvml.cards[0].compute = ((os.getpid(), 2**30), (2**22 + 1, 2**30))
     nvml.cards[0].mig = (1, 1)

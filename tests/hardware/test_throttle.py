@@ -13,6 +13,7 @@ def look(**changes: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "index": 0,
         "serves": True,
+        "has_local_ids": False,
         "foreign": {},
         "clock_reasons": 0,
         "temperature_c": 70.0,
@@ -127,6 +128,11 @@ def test_gpus_of_the_server_are_those_that_name_it_else_the_busy_ones() -> None:
     busy, calm = look(index=1, serves=False), look(index=2, serves=False, utilization_percent=None)
     assert server_gpus([{"gpus": [look(utilization_percent=0.0), busy, calm]}]) == [0]
     assert server_gpus([{"gpus": [busy, calm]}]) == [1]
+
+
+def test_gpu_that_names_only_other_processes_of_this_machine_is_not_the_server_s() -> None:
+    desktop = look(serves=False, has_local_ids=True)
+    assert server_gpus([{"gpus": [desktop, look(index=1, serves=False)]}]) == []
 
 
 def test_troubles_of_other_gpus_do_not_count() -> None:

@@ -322,6 +322,7 @@ SETUP: dict[str, Any] = {
     "worker": 0,
     "workers": 1,
     "stall_timeout_s": None,
+    "keeping": None,
     "plan": plan_to(LoadPlan(concurrency=1, requests=1)),
     "provider": {
         "module": OpenAICompatibleProvider.__module__,

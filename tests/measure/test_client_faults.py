@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -179,6 +180,21 @@ def test_damage_in_the_middle_ends_the_request_at_once() -> None:
     with FaultServer([Read(), SSE, Wait(0.02), b"zz-and-more\r\n", Wait()]) as server, Client() as client:
         exchange = client.exchange(get(server.url))
     assert str(exchange.error) == "malformed chunk size b'zz-and-more'"
+
+
+def test_name_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def never(*_: object, **__: object) -> list[object]:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    with Client() as client:
+        exchange = client.exchange(WireRequest("http://slow.example/", connect_timeout_s=0.1, use_proxies=False))
+    release.set()
+    assert isinstance(exchange.error, ConnectError)
+    assert str(exchange.error) == "host 'slow.example': no answer from the name server within 0.1 s"
 
 
 def test_endless_response_is_cut_off() -> None:

@@ -17,6 +17,10 @@ from tests.tiny_gguf import make_tiny_gguf
 # pytester forgets what a run inside this process imported, and some of these can be imported only once.
 for _name in (
     "pandas.io.formats.csvs",
+    "jinja2",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
     "psutil",
     "pynvml",
     "scipy.special",
@@ -28,6 +32,7 @@ for _name in (
     "pytest_modellens.plugin.recorder",
     "pytest_modellens.plugin.hookspec",
     "pytest_modellens.environment",
+    "pytest_modellens.plugin.reporting",
     "pytest_modellens.report.csv",
     "pytest_modellens.report.table",
     "pytest_modellens.suite.loader",
@@ -107,6 +112,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("MODELLENS_", "CI")) or name in {"PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "COLUMNS"}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MODELLENS_REPORT", "off")  # it takes a second, and tests of it want it
 
 
 @pytest.fixture

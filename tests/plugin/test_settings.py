@@ -23,10 +23,16 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "workers": ("1", "2", "3", 1),
     "warmup": ("0", "2", "3", 0),
     "timeout": ("1500ms", "2m", "3", 1.5),
+    "serve-timeout": ("90s", "2m", "3", 90.0),
     "budget": ("5USD", "$2", "0.5", Decimal(5)),
     "amplifier-config": ("a", "b", "c", "a"),
     "results": ("a", "b", "c", "a"),
+    "report": ("a.html", "off", "c", "a.html"),
+    "plots": ("png,svg", "svg", "png", ("png", "svg")),
+    "json": ("a.json", "b", "c", "a.json"),
     "run-name": ("a", "b", "c", "a"),
+    "cassette": ("a", "b", "c", "a"),
+    "cassette-limit": ("1.5GiB", "500 MB", "4096", 3 * 2**29),
 }
 """By option: values for the command line, the environment and the ini file, and what the first one means."""
 
@@ -43,13 +49,27 @@ BAD = [
     ("warmup", "-1", "must be a whole number from 0 on (got '-1')"),
     ("timeout", "5x", "must be a duration such as 60s, 2m or 500ms (got '5x')"),
     ("timeout", "0", "must be a duration such as 60s, 2m or 500ms (got '0')"),
+    ("serve-timeout", "soon", "must be a duration such as 60s, 2m or 500ms (got 'soon')"),
     ("budget", "much", "must be an amount of US dollars such as 5USD or 0.50USD (got 'much')"),
     ("budget", "0", "must be an amount of US dollars such as 5USD or 0.50USD (got '0')"),
     ("budget", "5EUR", "must be an amount of US dollars such as 5USD or 0.50USD (got '5EUR')"),
     ("amplifier-config", " ", "must not be empty (got ' ')"),
     ("results", " ", "must not be empty (got ' ')"),
+    ("report", " ", "must not be empty (got ' ')"),
+    ("plots", "pdf", "must be png, svg or png,svg (got 'pdf')"),
+    ("plots", "png,png", "must be png, svg or png,svg (got 'png,png')"),
+    ("json", " ", "must not be empty (got ' ')"),
     ("run-name", " ", "must not be empty (got ' ')"),
+    ("cassette", " ", "must not be empty (got ' ')"),
+    ("cassette-limit", "0", "must be a size such as 500MB or 2GiB (got '0')"),
+    ("cassette-limit", "0.1B", "must be a size such as 500MB or 2GiB (got '0.1B')"),
+    ("cassette-limit", "much", "must be a size such as 500MB or 2GiB (got 'much')"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(_plain_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELLENS_REPORT")
 
 
 def settings(project: Project, *arguments: str) -> Settings:
@@ -180,4 +200,5 @@ def test_table_of_the_documentation_equals_the_code() -> None:
     assert documented[: len(expected)] == expected
     assert [line for line in lines if "`modellens_strict`" in line]
     assert [line for line in lines if "`modellens_suite_files`" in line]
+    assert [line for line in lines if "`modellens_serve`" in line]
     assert [line for line in lines if line.startswith("| `--provider [NAME:]PROVIDER[=URL]`")]

@@ -42,6 +42,7 @@ class Double(ThreadingHTTPServer):
     def __init__(self, pages: Mapping[str, Any]) -> None:
         super().__init__(("127.0.0.1", 0), Page)
         self.pages = pages
+        self.asked: set[str] = set()
         self.released = Event()
         """Until it is set, a page that is None is not answered."""
 
@@ -61,6 +62,7 @@ class Page(BaseHTTPRequestHandler):
     server: Double
 
     def do_GET(self) -> None:
+        self.server.asked.add(self.path)
         if self.path in self.server.pages and self.server.pages[self.path] is None:
             self.server.released.wait(30)
         answer = self.server.pages.get(self.path, 404)
@@ -247,6 +249,16 @@ def test_models_that_do_not_come_in_time_are_left_out(
     assert (found.name, found.models, found.version) == ("vllm", None, None)
 
 
+def test_page_that_may_generate_is_asked_for_only_where_the_others_tell_nothing(serve: Callable[..., Double]) -> None:
+    sglang = serve({"/model_info": {"model_path": "a"}, "/health": {"status": "ok"}})
+    (found,) = find_servers(sglang.root, deadline_s=10).found
+    assert found.name == "sglang"
+    assert "/health" not in sglang.asked
+    transformers = serve({"/health": {"status": "ok"}})
+    (found,) = find_servers(transformers.root, deadline_s=10).found
+    assert found.name == "transformers"
+
+
 def test_ten_thousand_models_are_all_there(serve: Callable[..., Double]) -> None:
     entries = [{"id": f"org/model {number} é", "owned_by": "vllm"} for number in range(10_000)]
     (found,) = find_servers(serve({**VLLM_PAGES, "/v1/models": {"data": entries}}).root, deadline_s=20).found
@@ -307,7 +319,7 @@ def test_provider_that_fails_to_describe_its_server_is_found_all_the_same(
 
 
 def test_look_that_fails_is_silent(serve: Callable[..., Double], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_url: str) -> None:
+    def fail(_url: str, _use_proxies: bool) -> None:
         raise RuntimeError("lost")
 
     monkeypatch.setattr(discovery, "_page", fail)

@@ -49,7 +49,7 @@ def pages(answers: Mapping[str, Any], *, port: int = 8000) -> Pages:
         (
             "ollama",
             {"/api/version": {"version": "0.31.1"}, "/api/tags": {"models": []}},
-            Fact("/api/version and /api/tags answer"),
+            Fact("/api/version and /api/tags answer", is_own=False),
         ),
         ("ollama", {"/api/tags": {"models": [{"name": "llama.cpp has this page, too"}]}}, None),
         ("ollama", {"/api/version": {"version": "0.12.4", "deployment_id": ""}}, None),

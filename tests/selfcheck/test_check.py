@@ -76,6 +76,20 @@ def test_wrong_report_is_named_and_too_many_connections_end_the_levels(monkeypat
     assert not outcome.is_good
 
 
+@pytest.mark.parametrize(
+    ("errors", "kept", "tries"),
+    [((0.005,), 0.005, 1), ((0.3, 0.004), 0.004, 2), ((0.3, 0.02, 0.1), 0.02, 3)],
+)
+def test_level_that_was_spoiled_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, errors: tuple[float, ...], kept: float, tries: int
+) -> None:
+    outcomes = iter(errors)
+    monkeypatch.setattr(checking, "SCENARIOS", {"single-token": SCENARIOS["single-token"]})
+    monkeypatch.setattr(checking, "_measured_level", lambda *_: level(4, worst=next(outcomes)))
+    (found,) = selfcheck(levels=(4,)).levels
+    assert (found.worst, found.tries) == (kept, tries)
+
+
 def test_best_level_has_only_good_ones_below_it() -> None:
     low, off, high = level(1), level(4, worst=0.011), level(16)
     assert check(low, high, off).best == high

@@ -60,6 +60,10 @@ def test_low_ceiling_says_what_to_do() -> None:
     ]
 
 
+def test_further_tries_are_said() -> None:
+    assert any(line.endswith("no request failed, try 3") for line in table(check(level(1, tries=3))))
+
+
 def test_nothing_within_the_tolerance() -> None:
     lines = table(check(OFF))
     assert "not measured within 1 %: even 256 streams" in lines

@@ -1,0 +1,124 @@
+"""A run in short, for continuous integration: as Markdown for its summary page, and as JSON for its scripts."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_modellens.errors import StorageError
+from pytest_modellens.record import SCHEMA_VERSION
+from pytest_modellens.report.series import cells_of
+from pytest_modellens.report.summary_columns import SUMMARY
+from pytest_modellens.report.table import short
+from pytest_modellens.report.verdict import soundness
+from pytest_modellens.storage.whole import write_whole
+from pytest_modellens.text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_modellens.report.series import CellOf
+    from pytest_modellens.report.source import ReportRun
+    from pytest_modellens.report.verdict import Verdict
+
+__all__ = ["append_markdown", "markdown", "summary_json", "write_json"]
+
+_MOST_ROWS = 200
+"""A summary page takes 1 MiB; a longer table is no summary."""
+_MARKS = {"good": "✅", "bad": "❌", "unsure": "❔"}
+_ACTIVE = re.compile(r"[\\`*_\[\]#!|<>~$@&]|:(?=//|:)|(?<=:):|^\s*[-+]")
+
+
+def markdown(run: ReportRun, verdicts: tuple[Verdict, ...] = ()) -> str:
+    """Return the run as GitHub's Markdown: what to think of it, and a row a cell."""
+    cells = cells_of([run])
+    lines = []
+    for verdict in (*verdicts, soundness(cells, is_finished=run.is_finished)):
+        lines += [f"### {_MARKS[verdict.level]} modellens: {_escaped(verdict.title)}", ""]
+        lines += [f"- {_escaped(sentence)}" for sentence in verdict.sentences]
+        lines += [""] * bool(verdict.sentences)
+    if cells:
+        lines += ["| case | provider | n | TTFT p50/p95 ms | TPOT ms | tokens/s | 95 % interval | failed | state |"]
+        lines += ["|---|---|--:|--:|--:|--:|--:|--:|---|"]
+        lines += [_row(cell) for cell in cells[:_MOST_ROWS]]
+        if len(cells) > _MOST_ROWS:
+            lines += ["", f"{len(cells) - _MOST_ROWS:,} more cells are in summary.csv."]
+    return "\n".join([*lines, ""])
+
+
+def append_markdown(path: Path, run: ReportRun) -> None:
+    """Add the run to a file of Markdown.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"\n{markdown(run)}")
+    except OSError as exc:
+        raise StorageError(f"GITHUB_STEP_SUMMARY: {path} cannot be written ({exc.strerror})") from exc
+
+
+def summary_json(run: ReportRun) -> dict[str, Any]:
+    """Return the run and its cells with the columns of summary.csv, as plain JSON types; no value is None."""
+    cells = cells_of([run])
+    verdict = soundness(cells, is_finished=run.is_finished)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run.name,
+        "started_at": run.meta.get("started_at"),
+        "ended_at": run.meta.get("ended_at"),
+        "folder": None if run.folder is None else str(run.folder),
+        "verdict": {"level": verdict.level, "title": verdict.title, "sentences": list(verdict.sentences)},
+        "cells": [
+            {**{column.name: _finite(column.of(cell.summary)) for column in SUMMARY.columns}, "state": cell.state}
+            for cell in cells
+        ],
+        "environment": run.meta.get("environment"),
+        "servers": run.meta.get("servers"),
+    }
+
+
+def write_json(path: Path, run: ReportRun) -> None:
+    """Write `summary_json` to `path`, as a whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    data = msgspec.json.format(msgspec.json.encode(summary_json(run)), indent=2) + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+    except OSError as exc:
+        raise StorageError(f"{path}: the JSON summary cannot be written ({exc.strerror})") from exc
+
+
+def _row(cell: CellOf) -> str:
+    summary = cell.summary
+    speed = summary.tokens_per_second
+    values = (
+        _escaped(cell.name),
+        _escaped(summary.key.provider),
+        f"{summary.n_averaged:,}",
+        f"{short(summary.ttft_ms.p50)}/{short(summary.ttft_ms.p95)}" if summary.ttft_ms.n else "–",
+        short(summary.tpot_ms.p50),
+        short(speed.p50),
+        f"{short(speed.interval.low)}–{short(speed.interval.high)}" if speed.interval else "–",
+        f"{summary.n_errors:,}" if summary.n_errors else "–",
+        f"{_MARKS[cell.level]} {cell.state}",
+    )
+    return f"| {' | '.join(values)} |"
+
+
+def _escaped(text: str) -> str:
+    """Return `text` so that Markdown shows it as it is: no link, no image, no HTML, no mention, no new cell."""
+    return _ACTIVE.sub(
+        lambda match: "".join(f"&#{ord(character)};" for character in match.group()), printable(text, 300)
+    )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,68 @@
+"""What plots are made of: named numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_modellens.stats.percentile import median_interval, percentile
+from pytest_modellens.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_modellens.report.summary import Distribution
+    from pytest_modellens.stats.percentile import Interval
+
+__all__ = ["Estimate", "Series", "estimate_of", "label", "median_of", "thinned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values of one thing, in any order."""
+
+    label: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its interval; `low` and `high` are None where the sample supports none."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    series: int = 0
+    """Which of the plot's series it belongs to."""
+
+
+def estimate_of(label: str, distribution: Distribution, series: int = 0) -> Estimate | None:
+    """Return the median of `distribution` with its interval; None when it has no value."""
+    if distribution.p50 is None:
+        return None
+    return _estimate(label, distribution.p50, distribution.interval, series)
+
+
+def median_of(series: Series, number: int = 0) -> Estimate | None:
+    """Return the median of the values with its 95 % interval; None without values."""
+    value = percentile(series.values, 50)
+    return None if value is None else _estimate(series.label, value, median_interval(series.values), number)
+
+
+def _estimate(label: str, value: float, interval: Interval | None, series: int) -> Estimate:
+    return Estimate(label, value, interval.low if interval else None, interval.high if interval else None, series)
+
+
+def label(text: str, limit: int = 32) -> str:
+    """Return `text` from elsewhere as a plot may show it: on one line, no longer than `limit`."""
+    shown = printable(text, limit=10 * limit)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def thinned(values: Iterable[float], most: int) -> list[float]:
+    """Return the values in order, or `most` of them at even ranks, the smallest and largest among them."""
+    ranked = sorted(values)
+    if len(ranked) <= most:
+        return ranked
+    return [ranked[round(k * (len(ranked) - 1) / (most - 1))] for k in range(most)]

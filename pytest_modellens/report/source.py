@@ -1,0 +1,201 @@
+"""A run as reports read it: in one pass over its requests, whatever their number, and whatever happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_modellens.record import Record
+from pytest_modellens.report.cells import cell_key, gather, sorted_json
+from pytest_modellens.report.summary import CellSummary, summarise_cells
+from pytest_modellens.storage import HARDWARE, REQUESTS, SERVER, iter_rows, read_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from pytest_modellens.report.cells import CellData, CellKey
+
+__all__ = ["Records", "ReportRun", "loads_of", "read", "run_of"]
+
+_TOLD_AFTER = 20_000
+
+
+class _Load(msgspec.Struct):
+    suite: str
+    case: str
+    params: dict[str, Any]
+    provider: str
+    model: str | None
+    summary: dict[str, Any]
+
+
+class _Sampled(msgspec.Struct):
+    suite: str
+    case: str
+    params: dict[str, Any]
+    provider: str
+    model: str | None
+    summary: dict[str, Any]
+    series: list[dict[str, Any]]
+
+
+class _Failed(msgspec.Struct):
+    suite: str
+    case: str
+    params: dict[str, Any]
+    provider: str
+    model: str | None
+    why: str
+
+
+class _Asked(msgspec.Struct):
+    suite: str
+    case: str
+    params: dict[str, Any]
+    asked: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """One run, ready to be shown."""
+
+    name: str
+    meta: Mapping[str, Any]
+    """What run.json says; empty when it is missing or damaged."""
+    cells: Mapping[CellKey, CellData]
+    summaries: list[CellSummary]
+    """In the order of `cells`."""
+    hardware: list[dict[str, Any]]
+    server: list[dict[str, Any]]
+    """Rows of server.jsonl: the server's own metrics."""
+    n_records: int
+    """Warm-up requests too."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be read, a sentence each."""
+    folder: Path | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """False when the run was cut off, or still goes on."""
+        return self.meta.get("ended_at") is not None
+
+    def asked(self, key: CellKey) -> Mapping[str, Any]:
+        """Return what a cell asks for, as `suite.asked` gave it; empty when the run does not say."""
+        return self._asked.get(key[:3], {})
+
+    def failed(self, key: CellKey) -> str | None:
+        """Return why the cell's test failed; None when it did not."""
+        return self._failed.get(key)
+
+    @cached_property
+    def _asked(self) -> dict[tuple[str, ...], Mapping[str, Any]]:
+        entries = _of_shape(self.meta.get("asked"), _Asked)
+        return {(entry["suite"], entry["case"], sorted_json(entry["params"])): entry["asked"] for entry in entries}
+
+    @cached_property
+    def _failed(self) -> dict[CellKey, str]:
+        return {cell_key(entry): entry["why"] for entry in _of_shape(self.meta.get("failed"), _Failed)}
+
+
+def read(folder: Path, *, on_progress: Callable[[int], None] | None = None) -> ReportRun:
+    """Return the run in `folder`, as much as is readable; calls `on_progress` with the number of requests now and then.
+
+    Raises:
+        StorageError: there is no such run, or a newer version of this plugin wrote it.
+    """
+    problems: list[str] = []
+    meta = read_meta(folder, problems)
+    hardware, server = (
+        [*iter_rows(folder / name, problems)] if (folder / name).exists() else [] for name in (HARDWARE, SERVER)
+    )
+    records = Records(folder, problems, on_progress)
+    cells = gather(records)
+    return _run(folder.name, meta, cells, hardware, server, n_records=records.count, problems=problems, folder=folder)
+
+
+def run_of(
+    name: str,
+    meta: Mapping[str, Any],
+    records: Iterable[Mapping[str, Any]],
+    hardware: Iterable[Mapping[str, Any]] = (),
+    server: Iterable[Mapping[str, Any]] = (),
+    *,
+    folder: Path | None = None,
+) -> ReportRun:
+    """Return the run whose records are at hand."""
+    kept = [record for record in records if _is_record(record)]
+    return _run(name, meta, gather(kept), [*hardware], [*server], n_records=len(kept), problems=[], folder=folder)
+
+
+def loads_of(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what run.json says of loads; damaged entries are left out."""
+    return _of_shape(meta.get("cells"), _Load)
+
+
+def _run(
+    name: str,
+    meta: Mapping[str, Any],
+    cells: Mapping[CellKey, CellData],
+    hardware: list[Any],
+    server: list[Any],
+    *,
+    n_records: int,
+    problems: list[str],
+    folder: Path | None,
+) -> ReportRun:
+    rows = _of_shape(hardware, _Sampled)
+    summaries = summarise_cells(cells.values(), hardware=rows, loads=loads_of(meta))
+    of_server = _of_shape(server, _Sampled)
+    return ReportRun(name, meta, cells, summaries, rows, of_server, n_records, problems, folder)
+
+
+class Records:
+    """The records of a run, read anew each time they are gone through, so that a run of any size fits into memory."""
+
+    def __init__(
+        self, folder: Path, problems: list[str] | None = None, on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Of `folder`; `problems` gets what could not be read, `on_progress` the number of records now and then."""
+        self._path = folder / REQUESTS
+        self._problems = problems
+        self._on_progress = on_progress
+        self.count = 0
+        """Records of the last time."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        problems: list[str] = [] if self._problems is None else self._problems
+        self.count = strange = 0
+        for row in iter_rows(self._path, problems):
+            if not _is_record(row):
+                strange += 1
+                continue
+            self.count += 1
+            if self._on_progress is not None and self.count % _TOLD_AFTER == 0:
+                self._on_progress(self.count)
+            yield row
+        if strange:
+            problems.append(f"{self._path}: {strange:,} lines are no records; left out")
+
+
+def _is_record(row: Any) -> bool:
+    try:
+        msgspec.convert(row, Record)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _of_shape(entries: Any, shape: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    """Return the entries of a list that have what `shape` has; none of what is no list."""
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            msgspec.convert(entry, shape)
+        except msgspec.ValidationError:
+            continue
+        found.append(entry)
+    return found

@@ -1,0 +1,201 @@
+"""Plots: that each is drawn in both formats and themes, the same way every time, and can stand in a strict page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+
+from pytest_modellens.report.plots.distributions import ecdf, strip
+from pytest_modellens.report.plots.estimates import MOST_ROWS, forest, intervals
+from pytest_modellens.report.plots.hardware import hardware
+from pytest_modellens.report.plots.history import history
+from pytest_modellens.report.plots.loads import LoadPoint, goodput, knee, sweep
+from pytest_modellens.report.plots.requests import Span, arrivals, spans, waterfall
+from pytest_modellens.report.plots.series import Estimate, Series, label, median_of, thinned
+from pytest_modellens.report.plots.style import DARK, LIGHT
+from tests.report import runs
+
+if TYPE_CHECKING:
+    from pytest_modellens.report.plots.plot import Plot
+
+POINTS = [LoadPoint(n, 200 * n / (1 + n / 9), 40 + 0.5 * n**1.6, 0.9, 0.8, 0.95) for n in (1, 2, 4, 8, 16, 32)]
+ESTIMATES = [Estimate("capital", 1.2, 1.1, 1.3), Estimate("capital", 0.9, 0.8, 1.1, 1), Estimate("list", 1.02)]
+
+
+def plots(text: str = "vllm") -> dict[str, Plot]:
+    series = [Series(text, [float(n % 17) + 1 for n in range(200)]), Series("other", [3.0, 4.0])]
+    rows = runs.records(9)
+    rows[3]["case"] = text
+    named = [Estimate(text, 1.2, 1.1, 1.3), *ESTIMATES]
+    drawn = [
+        ecdf("ecdf", series, what="TTFT", unit="ms"),
+        strip("strip", series, what="TTFT", unit="ms"),
+        intervals("intervals", named, what="tokens/s", unit="1/s", series=["a", text]),
+        forest("forest", named, what="tokens/s", better="higher", overall=Estimate("over all", 1.05, 1.0, 1.1)),
+        sweep("sweep", {text: POINTS, "b": POINTS[:3]}, latency="TTFT", throughput="tok/s", is_rate=False, slo_ms=90),
+        goodput("goodput", {text: POINTS, "b": POINTS[:2]}, is_rate=True),
+        waterfall("waterfall", spans([*rows, runs.failure(timeline={"ended_ns": 5_000_000})]), of=text),
+        arrivals("arrivals", rows, of=text),
+        hardware("hardware", [runs.hardware(case=text), runs.hardware()]),
+        history("history", named, what="tokens/s", unit="1/s", changes=[2]),
+    ]
+    assert None not in drawn
+    return {plot.name: plot for plot in drawn if plot is not None}
+
+
+NAMES = sorted(plots())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plot_is_a_png_and_an_svg_in_both_themes(name: str) -> None:
+    plot = plots()[name]
+    for theme, colours in (("light", LIGHT), ("dark", DARK)):
+        assert plot.image("png", theme).startswith(b"\x89PNG")
+        svg = plot.image("svg", theme).decode()
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert colours.background in svg
+        assert plot.title in svg
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plot_is_the_same_every_time(name: str) -> None:
+    first, second = plots()[name], plots()[name]
+    assert first.image("svg") == second.image("svg")
+    assert first.image("png", "dark") == second.image("png", "dark")
+    assert first.inline() == second.inline()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plot_fits_a_strict_page(name: str) -> None:
+    svg = plots()[name].inline()
+    ElementTree.fromstring(svg)
+    assert "style=" not in svg
+    assert "<style" not in svg
+    assert not re.search(r"#[0-9a-f]{6}\b", svg), "a colour that no theme changes"
+    assert "var(--" in svg
+    assert not re.search(r"https?:", svg)
+    identities = re.findall(r'\bid="([^"]*)"', svg)
+    assert all(identity.startswith(f"{name}-") for identity in identities)
+    assert len(set(identities)) == len(identities)
+    used = {*re.findall(r'href="#([^"]*)"', svg), *re.findall(r"url\(#([^)]*)\)", svg)}
+    assert used <= {*identities}
+    assert 'role="img"' in svg
+    assert len(svg) < 30_000
+
+
+@pytest.mark.parametrize("text", runs.HOSTILE, ids=range(len(runs.HOSTILE)))
+def test_plot_shows_hostile_text_as_text(text: str) -> None:
+    drawn = plots(text)
+    for name in ("ecdf", "forest", "sweep", "arrivals"):
+        svg = drawn[name].inline()
+        root = ElementTree.fromstring(svg)
+        assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
+            "svg",
+            "g",
+            "path",
+            "use",
+            "text",
+            "defs",
+        } | {
+            "clipPath",
+            "rect",
+            "tspan",
+        }
+        assert not any(name.lower().startswith("on") for element in root.iter() for name in element.attrib)
+    assert drawn["ecdf"].image("png").startswith(b"\x89PNG")
+
+
+def test_description_says_what_is_drawn() -> None:
+    drawn = plots()
+    assert "vllm: 200 values" in drawn["ecdf"].description
+    assert "capital: 1.2 (1.1 to 1.3); capital: 0.9" in drawn["intervals"].description
+    assert "knee at" in drawn["sweep"].description
+    assert "cpu" not in drawn["hardware"].description
+    assert "machine CPU, %: 50 to 53" in drawn["hardware"].description
+
+
+def test_knee_is_where_latency_takes_off() -> None:
+    points = [LoadPoint(n, throughput, latency) for n, throughput, latency in
+              [(1, 100, 50), (2, 200, 52), (4, 390, 55), (8, 700, 60), (16, 760, 140), (32, 770, 300)]]  # fmt: skip
+    found = knee(points[::-1])
+    assert found is not None
+    assert found.asked == 8
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        POINTS[:3],
+        [LoadPoint(n, 100.0 * n, 50.0 * n) for n in (1, 2, 4, 8)],
+        [LoadPoint(n, 100.0, 50.0 * n) for n in (1, 2, 4, 8)],
+        [LoadPoint(n, 100.0 * n, 50.0) for n in (1, 2, 4, 8)],
+    ],
+    ids=["none", "three", "straight", "no more throughput", "no more latency"],
+)
+def test_sweep_without_a_bend_has_no_knee(points: list[LoadPoint]) -> None:
+    assert knee(points) is None
+
+
+def test_bars_of_a_request_are_where_its_time_went() -> None:
+    row = runs.record(ttft_ms=100.0, total_time_ms=180.0, server_timings={"queue_ms": 30.0}, schedule_delay_ms=5.0)
+    assert spans([row]) == [Span(0.0, 5.0, 30.0, 70.0, 80.0)]
+    loaded = runs.record(ttft_ms=None, total_time_ms=50.0, server_timings={}, sent_ns=2_000_000)
+    assert spans([loaded]) == [Span(2.0, 0.0, 0.0, 50.0, 0.0)]
+
+
+def test_requests_without_times_have_no_bars() -> None:
+    assert spans([runs.failure()]) == []
+    assert arrivals("a", [runs.failure(), runs.record(timeline=None)]) is None
+
+
+def test_arrivals_without_counts_count_events() -> None:
+    timeline = runs.record()["timeline"] | {"event_tokens": [None] * 8}
+    assert arrivals("a", [runs.record(timeline=timeline)]) is not None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [runs.hardware() | {"series": []}],
+        [runs.hardware() | {"series": [{"at": "soon", "at_ms": 1.0}] * 3}],
+        [runs.hardware() | {"series": [{"at": "2026-11-21T20:30:00+00:00", "at_ms": 1.0}] * 3}],
+        [runs.hardware() | {"series": runs.hardware()["series"][:1]}],
+    ],
+    ids=["no rows", "no samples", "no times", "no values", "one sample"],
+)
+def test_hardware_without_samples_has_no_plot(rows: list[dict[str, object]]) -> None:
+    assert hardware("h", rows) is None
+
+
+def test_long_lists_are_cut() -> None:
+    many = [Estimate(f"case {n}", 1.0 + n) for n in range(200)]
+    assert intervals("i", many, what="x", unit="y").description.count("case ") == MOST_ROWS
+    assert thinned(range(1001), 3) == [0, 500, 1000]
+    assert label("x" * 100) == "x" * 31 + "…"
+
+
+def test_median_of_nothing_is_none() -> None:
+    assert median_of(Series("a", [])) is None
+
+
+def test_plot_without_matplotlib_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["matplotlib"] = None
+from pytest_modellens.errors import MissingExtraError
+from pytest_modellens.report.plots.estimates import intervals
+from pytest_modellens.report.plots.series import Estimate
+try:
+    intervals("a", [Estimate("b", 1.0)], what="c", unit="d").inline()
+except MissingExtraError as exc:
+    print(exc)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "plots need matplotlib, which is not installed (pip install matplotlib)\n"
