@@ -191,6 +191,9 @@ def _numbers(reply: Reply) -> dict[str, Any]:
     }
     if reply.error is None:
         numbers |= _of_whole_answers(timeline)
+        if numbers["itl_ms"] == numbers["inter_chunk_ms"]:
+            # One list for both, as where every event is one token: a long load keeps millions of gaps.
+            numbers["itl_ms"] = numbers["inter_chunk_ms"]
     return numbers
 
 
