@@ -34,6 +34,7 @@ def begin_recording(config: pytest.Config) -> Recorder:
         config.pluginmanager.register(recorder, "modellens-recorder")
     return config.stash[RECORDER]
 
+
 LONGEST = 2000
 """Characters of a failure's message that run.json keeps."""
 
