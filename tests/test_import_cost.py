@@ -26,6 +26,8 @@ HEAVY = {
     "filelock",
     "jsonschema",
     "pynvml",
+    "matplotlib",
+    "jinja2",
     "prometheus_client",
 }
 

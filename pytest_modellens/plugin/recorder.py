@@ -35,6 +35,7 @@ def begin_recording(config: pytest.Config) -> Recorder:
     return config.stash[RECORDER]
 
 
+_LOOKED_BACK = 20
 LONGEST = 2000
 """Characters of a failure's message that run.json keeps."""
 
@@ -193,11 +194,12 @@ class Recorder:
         from pytest_modellens.report.load_table import load_table
         from pytest_modellens.report.server_table import server_table
         from pytest_modellens.report.summary import summarise
-        from pytest_modellens.report.table import tables
+        from pytest_modellens.report.table import tables, worst
 
         terminalreporter.section("modellens")
         width = self._config.get_terminal_writer().fullwidth
-        for line in tables(summarise(self._records), failed=self._failed, width=width):
+        summaries = summarise(self._records)
+        for line in (*tables(summaries, failed=self._failed, width=width), *worst(summaries)):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
         for line in (*load_table(self._meta["cells"], width=width), *server_table(self._meta["cells"], width=width)):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
@@ -214,6 +216,25 @@ class Recorder:
             folder = _relative(Path(self._meta["cassette"]["folder"]), self._config.invocation_params.dir)
             for text, is_bad in sentences(self._meta["cassette"], shown=folder, run=self._folder.path.name):
                 terminalreporter.line(text, red=is_bad)
+        earlier = self._earlier()
+        if earlier is not None:
+            terminalreporter.line("compare them with the run before:")
+            terminalreporter.line(f"  modellens report {earlier} {self._folder.path.name}")
+
+    def _earlier(self) -> str | None:
+        """Return the name of the newest finished run before this one that shares a suite with it."""
+        from pytest_modellens.storage import list_runs, read_meta
+
+        assert self._folder is not None
+        try:
+            runs = [run for run in list_runs(self._folder.path.parent) if run.name < self._folder.path.name]
+            for run in runs[:_LOOKED_BACK]:
+                suites = read_meta(run.folder, []).get("suites")
+                if run.is_finished and isinstance(suites, dict) and suites.keys() & self._meta["suites"].keys():
+                    return run.name
+        except StorageError:
+            pass  # a suggestion is not worth an error
+        return None
 
     def _write_reports(self, path: Path) -> None:
         from pytest_modellens.plugin.progress import Progress

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from pytest_modellens.report.brief import Brief
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -19,7 +21,6 @@ KEPT = 40
 """Records of each kind that a cell keeps as they are, to show single requests; the numbers are over all."""
 
 _COLUMNS = ("ttft_ms", "ttfo_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
-_GAPS = ("itl_ms", "inter_chunk_ms")
 
 
 class CellKey(NamedTuple):
@@ -33,7 +34,7 @@ class CellKey(NamedTuple):
     model: str | None
 
 
-def cell_key(record: Mapping[str, Any]) -> CellKey:
+def cell_key(record: Mapping[str, Any] | Brief) -> CellKey:
     """Return the cell that a record, or a row of hardware.jsonl, belongs to."""
     return CellKey(record["suite"], record["case"], sorted_json(record["params"]), record["provider"], record["model"])
 
@@ -65,7 +66,7 @@ class CellData:
         """Tokens of prompts and answers of the measured requests whose cost is known."""
         self.errors: Counter[str] = Counter()
         """Failed measured requests by class."""
-        self.columns = {name: array("d") for name in (*_COLUMNS, *_GAPS)}
+        self.columns = {name: array("d") for name in (*_COLUMNS, "itl_ms")}
         """Values of the averaged requests that have one; gaps pooled."""
         self.server: dict[str, array[float]] = {}
         """The server's own timings of the averaged requests, in ms, by name."""
@@ -88,7 +89,7 @@ class CellData:
         self.failed: list[Mapping[str, Any]] = []
         """The first `KEPT` records that failed, were invalid or not as expected."""
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: Mapping[str, Any] | Brief) -> None:
         """Take in one record; warm-up and transient ones count only where they failed."""
         self.definitions.add(record.get("metric_definitions"))
         self.facts["degraded"].update(record.get("degraded") or ())
@@ -117,7 +118,7 @@ class CellData:
             return
         self._average(record)
 
-    def _average(self, record: Mapping[str, Any]) -> None:
+    def _average(self, record: Mapping[str, Any] | Brief) -> None:
         self.counts["averaged"] += 1
         self.counts["cached"] += bool(record.get("cached_tokens"))
         for name in _COLUMNS:
@@ -125,8 +126,7 @@ class CellData:
             # An adapter of somebody else's may claim NaN, which would make every statistic NaN.
             if value is not None and isfinite(value):
                 self.columns[name].append(value)
-        for name in _GAPS:
-            self.columns[name].extend(record.get(name) or ())
+        self.columns["itl_ms"].extend(record.get("itl_ms") or ())
         for name, value in (record.get("server_timings") or {}).items():
             self.server.setdefault(name, array("d")).append(value)
         for name, (ours, theirs) in (record.get("server_disagreements") or {}).items():
@@ -144,7 +144,7 @@ class CellData:
         _keep(self.averaged, record)
 
 
-def gather(records: Iterable[Mapping[str, Any]]) -> dict[CellKey, CellData]:
+def gather(records: Iterable[Mapping[str, Any] | Brief]) -> dict[CellKey, CellData]:
     """Return every cell that has a measured request, a failed or a noteworthy one, in the order of first appearance."""
     cells: dict[CellKey, CellData] = {}
     for record in records:
@@ -157,6 +157,6 @@ def gather(records: Iterable[Mapping[str, Any]]) -> dict[CellKey, CellData]:
     return cells
 
 
-def _keep(kept: list[Mapping[str, Any]], record: Mapping[str, Any]) -> None:
+def _keep(kept: list[Mapping[str, Any]], record: Mapping[str, Any] | Brief) -> None:
     if len(kept) < KEPT:
-        kept.append(record)
+        kept.append(record.whole() if isinstance(record, Brief) else record)

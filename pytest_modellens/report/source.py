@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.record import Record
+from pytest_modellens.report.brief import Brief, brief
 from pytest_modellens.report.cells import cell_key, gather, sorted_json
 from pytest_modellens.report.summary import CellSummary, summarise_cells
 from pytest_modellens.storage import HARDWARE, REQUESTS, SERVER, iter_rows, read_meta
@@ -112,7 +113,7 @@ def read(folder: Path, *, on_progress: Callable[[int], None] | None = None) -> R
     hardware, server = (
         [*iter_rows(folder / name, problems)] if (folder / name).exists() else [] for name in (HARDWARE, SERVER)
     )
-    records = Records(folder, problems, on_progress)
+    records = Records(folder, problems, on_progress, in_brief=True)
     cells = gather(records)
     return _run(folder.name, meta, cells, hardware, server, n_records=records.count, problems=problems, folder=folder)
 
@@ -157,9 +158,18 @@ class Records:
     """The records of a run, read anew each time they are gone through, so that a run of any size fits into memory."""
 
     def __init__(
-        self, folder: Path, problems: list[str] | None = None, on_progress: Callable[[int], None] | None = None
+        self,
+        folder: Path,
+        problems: list[str] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        *,
+        in_brief: bool = False,
     ) -> None:
-        """Of `folder`; `problems` gets what could not be read, `on_progress` the number of records now and then."""
+        """Of `folder`; `problems` gets what could not be read, `on_progress` the number of records now and then.
+
+        Records are dicts, or with `in_brief` what statistics need of them.
+        """
+        self._decode = brief if in_brief else None
         self._path = folder / REQUESTS
         self._problems = problems
         self._on_progress = on_progress
@@ -169,8 +179,8 @@ class Records:
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         problems: list[str] = [] if self._problems is None else self._problems
         self.count = strange = 0
-        for row in iter_rows(self._path, problems):
-            if not _is_record(row):
+        for row in iter_rows(self._path, problems, self._decode):
+            if not isinstance(row, Brief) and not _is_record(row):
                 strange += 1
                 continue
             self.count += 1

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from pytest_modellens.report.cells import CellData, CellKey
     from pytest_modellens.stats.percentile import Interval
 
-__all__ = ["CellSummary", "Disagreement", "Distribution", "describe", "summarise", "summarise_cells"]
+__all__ = ["BINS", "CellSummary", "Disagreement", "Distribution", "describe", "summarise", "summarise_cells"]
+
+
+BINS = 10
+"""Steps of a distribution that is shown in a line of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,9 @@ class CellSummary:
     """"generation", "end_to_end", "mixed", or None without a value."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     """By the names of `HARDWARE_PEAKS` and `HARDWARE_FACTS`; those not known are left out."""
+    shape: tuple[int, ...] = ()
+    """Averaged requests in `BINS` equal steps of their total time, from the shortest to the longest; empty for fewer
+    than `BINS`, or where all took as long."""
     load: Mapping[str, Any] | None = None
     """What run.json says of the cell's load; None without one."""
     server: Mapping[str, Any] = field(default_factory=dict)
@@ -185,6 +192,7 @@ def _summarise(cell: CellData, peaks: Mapping[str, Any], load: Mapping[str, Any]
         tokens_estimated="events" in sources,
         tokens_per_second_mode=_one(cell.facts["tokens_per_second_mode"]),
         hardware=peaks,
+        shape=_shape(cell.columns["total_time_ms"]),
         load=load,
         server=cell.server_side,
         disagreements=tuple(
@@ -194,6 +202,15 @@ def _summarise(cell: CellData, peaks: Mapping[str, Any], load: Mapping[str, Any]
         notes=tuple(sorted(cell.facts["notes"])),
         degraded=tuple(sorted(cell.facts["degraded"])),
     )
+
+
+def _shape(values: array[float]) -> tuple[int, ...]:
+    import numpy as np
+
+    if len(values) < BINS or min(values) == max(values):
+        return ()
+    counts, _ = np.histogram(np.asarray(values), bins=BINS)
+    return tuple(map(int, counts))
 
 
 def _peaks(hardware: Iterable[Mapping[str, Any]]) -> dict[CellKey, dict[str, Any]]:

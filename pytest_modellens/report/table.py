@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
     from pytest_modellens.report.cells import CellKey
     from pytest_modellens.report.summary import CellSummary, Distribution
 
-__all__ = ["Line", "aligned", "clipped", "short", "tables"]
+__all__ = ["Line", "aligned", "clipped", "short", "tables", "worst"]
 
 MIN_WIDTH = 80
 MAX_WIDTH = 120
 PROVIDER_WIDTH = 14
+_WIDTH_FOR_SHAPES = 100
+_MANY = 8
+_BARS = " ▁▂▃▄▅▆▇█"
 _NOTES = {
     "✗": "✗ did not pass",
     "!": "! some requests are not valid measurements and are left out",
@@ -44,14 +48,15 @@ class _Row(NamedTuple):
     ttft: str
     tpot: str
     speed: str
+    shape: str
     errors: str
     marks: str
 
 
-_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s 95 %", "err", "")
+_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s 95 %", "total time", "err", "")
 
 
-_LEFT = {0, 1, 5, 7}
+_LEFT = {0, 1, 5, 6, 8}
 
 
 def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = (), width: int = MIN_WIDTH) -> list[Line]:
@@ -73,12 +78,15 @@ def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = ()
 
 def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey], width: int) -> list[Line]:
     rows = [_row(cell, cell.key in failed) for cell in cells]
-    widths = [max(len(text) for text in column) for column in zip(_HEADER, *rows, strict=True)]
+    header = _HEADER
+    if width < _WIDTH_FOR_SHAPES or not any(row.shape for row in rows):
+        header, rows = header._replace(shape=""), [row._replace(shape="") for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(header, *rows, strict=True)]
     room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
     # The case's name gives way: everything else is short.
     widths[0] = max(12, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
     shown = [row._replace(case=clipped(row.case, widths[0])) for row in rows]
-    lines = [Line(title[:room], "bold"), Line(aligned(_HEADER, widths, left=_LEFT))]
+    lines = [Line(title[:room], "bold"), Line(aligned(header, widths, left=_LEFT))]
     lines += [Line(aligned(row, widths, left=_LEFT), "red" if "✗" in row.marks else "") for row in shown]
     return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells)), Line("")]
 
@@ -86,7 +94,9 @@ def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey]
 def aligned(row: Sequence[str], widths: Sequence[int], *, left: Collection[int]) -> str:
     """Return the texts of `row` in columns of `widths`, those of the columns `left` to the left, the others right."""
     columns = zip(row, widths, strict=True)
-    cells = [text.ljust(width) if at in left else text.rjust(width) for at, (text, width) in enumerate(columns)]
+    cells = [
+        text.ljust(width) if at in left else text.rjust(width) for at, (text, width) in enumerate(columns) if width
+    ]
     return " ".join(cells).rstrip()
 
 
@@ -114,6 +124,7 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
         ttft=f"{short(cell.ttft_ms.p50)}/{short(cell.ttft_ms.p95)}" if cell.ttft_ms.n else "–",
         tpot=short(cell.tpot_ms.p50),
         speed=_speed(cell.tokens_per_second),
+        shape=_spark(cell.shape),
         errors=str(n_failed) if n_failed else "–",
         marks=marks,
     )
@@ -121,6 +132,27 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
 
 def _is_cached_by_counters(cell: CellSummary) -> bool:
     return cell.server.get("cached_tokens_by") == "counters" and bool(cell.server.get("cached_tokens"))
+
+
+def _spark(counts: Sequence[int]) -> str:
+    """Return a distribution as a line of bars; a step without requests is a gap."""
+    most = max(counts, default=0)
+    return "".join(_BARS[math.ceil(len(_BARS[1:]) * count / most)] for count in counts)
+
+
+def worst(summaries: Sequence[CellSummary]) -> list[Line]:
+    """Return who is slowest, of many cells; none of a few, which a look at the table shows."""
+    if len(summaries) < _MANY:
+        return []
+    late = max(summaries, key=lambda cell: cell.ttft_ms.p50 or 0.0)
+    streamed = [cell for cell in summaries if cell.tokens_per_second_mode == "generation"]
+    slow = min(streamed, key=lambda cell: cell.tokens_per_second.p50 or math.inf, default=None)
+    parts = []
+    if late.ttft_ms.p50:
+        parts.append(f"first token {_row(late, False).case} {short(late.ttft_ms.p50)} ms")
+    if slow is not None and slow.tokens_per_second.p50:
+        parts.append(f"generation {_row(slow, False).case} {short(slow.tokens_per_second.p50)} tok/s")
+    return [Line(line) for line in textwrap.wrap(f"slowest: {' · '.join(parts)}", MIN_WIDTH - 1)] if parts else []
 
 
 def _speed(rate: Distribution) -> str:

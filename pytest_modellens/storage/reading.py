@@ -15,7 +15,7 @@ from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.storage.folder import REQUESTS, RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Run", "RunInfo", "find_run", "iter_rows", "list_runs", "read_meta", "read_run"]
 
@@ -92,20 +92,30 @@ def read_meta(folder: Path, problems: list[str]) -> dict[str, Any]:
     return meta
 
 
-def iter_rows(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
+def iter_rows(path: Path, problems: list[str], decode: Callable[[bytes], Any] | None = None) -> Iterator[Any]:
     """Yield the objects of a file of JSON lines, one at a time; adds what could not be read to `problems`.
+
+    Args:
+        path: the file.
+        problems: gets a sentence for each line that is no JSON object.
+        decode: tried first, if given; a line that it refuses is yielded as a dict.
 
     Raises:
         StorageError: a newer version of this plugin wrote it.
     """
-    decoder = msgspec.json.Decoder()
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                try:
-                    row = decoder.decode(line)
-                except _UNREADABLE:
-                    row = None
+                if decode is not None:
+                    try:
+                        row = decode(line)
+                    except _UNREADABLE:
+                        pass
+                    else:
+                        _check_version(row, path)
+                        yield row
+                        continue
+                row = _decode(line)
                 if isinstance(row, dict):
                     _check_version(row, path)
                     yield row
@@ -218,7 +228,7 @@ def _decode(data: bytes) -> Any:
         return None
 
 
-def _check_version(row: dict[str, Any], path: Path) -> None:
+def _check_version(row: Any, path: Path) -> None:
     version = row.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise StorageError(

@@ -131,3 +131,18 @@ def test_run_of_two_providers_compares_them(project: Project) -> None:
         project.pytester.runpytest_inprocess("--provider", f"llamacpp={one.url}", "--provider", f"vllm={other.url}")
     html = (project.folders[0] / "report.html").read_text(encoding="utf-8")
     assert 'id="comparison"' in html
+
+
+def test_run_names_the_command_that_compares_it_with_the_one_before(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELLENS_REPORT", "off")
+    project.case()
+    first = project.run(server, "--modellens-run-name=b")
+    first.stdout.no_fnmatch_line("compare them*")
+    project.suite(SUITE, "suites/other.yaml")
+    other = project.run(server, "--modellens-run-name=c", "suites/other.yaml")
+    other.stdout.no_fnmatch_line("compare them*")
+    project.run(server, "--modellens-run-name=d", "suites/chat.yaml").stdout.fnmatch_lines(
+        ["compare them with the run before:", "  modellens report *-b *-d"]
+    )

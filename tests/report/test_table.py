@@ -8,7 +8,7 @@ import pytest
 
 from pytest_modellens.report.cells import cell_key
 from pytest_modellens.report.summary import summarise
-from pytest_modellens.report.table import Line, short, tables
+from pytest_modellens.report.table import Line, short, tables, worst
 
 
 def record(**more: Any) -> dict[str, Any]:
@@ -183,3 +183,29 @@ def test_notes_of_the_warm_up_are_shown_without_counting_it() -> None:
 
 def test_invalid_requests_do_not_disagree() -> None:
     assert "≠" not in "".join(texts([record(invalid="x", server_disagreements={"ttft_ms": [1.0, 30.0]})]))
+
+
+def test_distribution_of_total_times_is_a_line_of_bars_where_there_is_room() -> None:
+    times = [100.0] * 8 + [110.0] * 4 + [150.0] * 2 + [200.0]
+    records = [record(total_time_ms=time) for time in times]
+    (wide,) = [text for text in texts(records, width=100) if text.startswith("capital")]
+    assert " █▄   ▂   ▁ " in wide
+    assert "total time" in texts(records, width=100)[1]
+    assert "█" not in "".join(texts(records, width=99))
+
+
+@pytest.mark.parametrize("times", [[100.0, 200.0], [100.0] * 20])
+def test_few_requests_and_equal_ones_have_no_distribution(times: list[float]) -> None:
+    assert not {*"▁▂▃▄▅▆▇█"} & {*"".join(texts([record(total_time_ms=time) for time in times], width=120))}
+
+
+def test_slowest_of_many_cells_are_named() -> None:
+    cells = [record(case=f"c{n}", ttft_ms=10.0 * n, tokens_per_second=100.0 - n) for n in range(1, 9)]
+    assert worst(summarise(cells)) == [Line("slowest: first token c8 80.0 ms · generation c8 92.0 tok/s")]
+    assert worst(summarise(cells[:7])) == []
+
+
+def test_slowest_of_cells_without_times_are_not_named() -> None:
+    assert worst(summarise([record(case=f"c{n}", ok=False, error_class="timeout") for n in range(9)])) == []
+    whole = [record(case=f"c{n}", ttft_ms=None, tokens_per_second_mode="end_to_end") for n in range(9)]
+    assert worst(summarise(whole)) == []

@@ -1,0 +1,123 @@
+"""A report on a run of a million requests: seconds, memory, and whether its numbers are numpy's.
+
+    python benchmarks/report_scale.py [--requests N]
+
+Makes a run of N requests (1,000,000 by default, 32 tokens each, four cells) in a temporary folder, writes its report in
+a process of its own, and compares percentiles with numpy's over the same values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pytest_modellens.record import Record, to_json
+
+DISTINCT = 4000
+CELLS = 4
+TOKENS = 32
+
+
+def make(seed: int) -> dict[str, Any]:
+    source = random.Random(seed)
+    ttft = source.lognormvariate(5, 0.3)
+    gaps = [source.lognormvariate(2.5, 0.2) for _ in range(TOKENS - 1)]
+    at = np.cumsum([ttft, *gaps])
+    record = Record(
+        suite="suites/load.yaml",
+        case="steady",
+        params={"concurrency": 2 ** (seed % CELLS)},
+        provider="vllm",
+        model="tiny",
+        round=seed,
+        started_at="2026-11-21T20:30:00.000+00:00",
+        ok=True,
+        status=200,
+        response="word " * TOKENS,
+        finish_reason="length",
+        ttft_ms=ttft,
+        ttfo_ms=ttft,
+        total_time_ms=float(at[-1]),
+        tpot_ms=float(np.mean(gaps)),
+        tokens_per_second=1000 / float(np.mean(gaps)),
+        tokens_per_second_mode="generation",
+        e2e_tokens_per_second=1000 * TOKENS / float(at[-1]),
+        inter_chunk_ms=gaps,
+        itl_ms=gaps,
+        prompt_tokens=100,
+        completion_tokens=TOKENS,
+        total_tokens=100 + TOKENS,
+        tokens_source="usage",
+        clock="kernel",
+        sent_ns=seed * 1_000_000,
+        ended_ns=seed * 1_000_000 + int(at[-1] * 1e6),
+        timeline={
+            "scheduled_ns": 0,
+            "headers_ns": 1_000_000,
+            "ended_ns": int(at[-1] * 1e6),
+            "event_ns": [int(ms * 1e6) for ms in at],
+            "event_kind": ["content"] * TOKENS,
+            "event_tokens": [1] * TOKENS,
+            "event_has_content": [True] * TOKENS,
+        },
+    )
+    return to_json(record)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    count = parser.parse_args().requests
+    records = [make(seed) for seed in range(DISTINCT)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "20261121T203000Z-scale"
+        folder.mkdir()
+        lines = [msgspec.json.encode(record) + b"\n" for record in records]
+        whole, rest = divmod(count, DISTINCT)
+        with (folder / "requests.jsonl").open("wb") as file:
+            for _ in range(whole):
+                file.writelines(lines)
+            file.writelines(lines[:rest])
+        (folder / "run.json").write_text(json.dumps({"ended_at": "2026-11-21T21:30:00+00:00"}))
+        size = (folder / "requests.jsonl").stat().st_size
+        print(f"{count:,} requests, {size / 1e9:.2f} GB")
+        began = time.perf_counter()
+        summary = folder / "summary.json"
+        subprocess.run(
+            [sys.executable, "-m", "pytest_modellens.cli", "report", str(folder), "--json", str(summary)], check=True
+        )
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall, cpu = time.perf_counter() - began, used.ru_utime + used.ru_stime
+        print(f"report: {wall:.1f} s, of which {cpu:.1f} s of one core")
+        page = (folder / "report.html").stat().st_size
+        print(f"memory at most: {used.ru_maxrss / 1024:,.0f} MB; page {page / 1e3:,.0f} KB")
+        compare(json.loads(summary.read_text())["cells"], records, whole, rest)
+
+
+def compare(cells: list[dict[str, Any]], records: list[dict[str, Any]], whole: int, rest: int) -> None:
+    """Print how far the report's numbers are from numpy's over all values of each cell."""
+    worst = 0.0
+    for cell in cells:
+        place = json.loads(cell["params"])
+        mine = [record for number, record in enumerate(records) if record["params"] == place]
+        more = [record for number, record in enumerate(records[:rest]) if record["params"] == place]
+        for metric in ("ttft_ms", "tokens_per_second"):
+            values = np.array([record[metric] for record in mine] * whole + [record[metric] for record in more])
+            for p in (50, 95, 99):
+                worst = max(worst, abs(cell[f"{metric}_p{p}"] / float(np.percentile(values, p)) - 1))
+    print(f"largest difference of a percentile from numpy's: {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main()
