@@ -105,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     loads.add_argument("--quick", action="store_true", help="try only the lowest three loads")
     check.set_defaults(command=_selfcheck)
 
+    from pytest_modellens.gate.commands import add_commands
+
+    add_commands(commands)
+
     truth = commands.add_parser("truth", help="serve scripted answers whose send times are known")
     truth.add_argument("--port", default="0", metavar="N", help="port of 127.0.0.1 (default: a free one)")
     truth.add_argument("--list", action="store_true", help="list its scenarios and end")

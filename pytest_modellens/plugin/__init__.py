@@ -63,6 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
         keep_terminal(config)
         config.stash[RECORDER] = Recorder(config, settings)
         config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
+        if settings.gate or settings.update_baseline:
+            from pytest_modellens.plugin.gating import Gate
+
+            config.pluginmanager.register(Gate(config, settings), "modellens-gate")
     else:
         config.pluginmanager.register(_LateRecorder(config), "modellens-late-recorder")
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.plugin.values import (
+    amount,
+    count,
+    count_or_none,
+    formats,
+    of_gate,
+    seconds,
+    size,
+    text,
+    url_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,71 +34,7 @@ AUTO = "auto"
 
 SUITE_GLOBS = ("suites/*.yaml", "suites/*.yml", "*.suite.yaml", "*.suite.yml")
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 _YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return value
-
-
-def _count(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise ValueError("must be a whole number from 1 on")
-    return int(value)
-
-
-def _count_or_none(value: str) -> int:
-    if not value.isascii() or not value.isdigit():
-        raise ValueError("must be a whole number from 0 on")
-    return int(value)
-
-
-def seconds(value: str) -> float:
-    match = _DURATION.fullmatch(value)
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0 < seconds < 1e9:
-        raise ValueError("must be a duration such as 60s, 2m or 500ms")
-    return seconds
-
-
-def _size(value: str) -> int:
-    match = _SIZE.fullmatch(value)
-    prefix = (match[2] or "") if match else ""
-    power = "kmgt".find(prefix[:1].lower()) + 1 if prefix else 0
-    size = int(float(match[1]) * (1024 if prefix[1:] else 1000) ** power) if match else 0
-    if not size:
-        raise ValueError("must be a size such as 500MB or 2GiB")
-    return size
-
-
-def url_value(value: str) -> str:
-    from pytest_modellens.urls import normalize_base_url
-
-    try:
-        return normalize_base_url(value)
-    except ConfigError:
-        raise ValueError("must be a URL such as http://127.0.0.1:8000/v1") from None
-
-
-def _amount(value: str) -> Decimal:
-    from pytest_modellens.budget import dollars
-
-    try:
-        return dollars(value)
-    except ConfigError as exc:
-        raise ValueError(str(exc)) from None
-
-
-def _formats(value: str) -> tuple[str, ...]:
-    formats = tuple(value.split(","))
-    if not {*formats} <= {"png", "svg"} or len({*formats}) < len(formats):
-        raise ValueError("must be png, svg or png,svg")
-    return formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +45,8 @@ class Option:
     metavar: str
     help: str
     parse: Callable[[str], Any]
+    repeatable: bool = False
+    """True when several may be given; elsewhere than on the command line with white space between."""
 
     @property
     def flag(self) -> str:
@@ -110,18 +58,16 @@ class Option:
 
 
 OPTIONS = (
-    Option(
-        "model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", _text
-    ),
+    Option("model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", text),
     Option(
         "base-url", "URL", "Where the provider's API is (default: this machine, the provider's usual port)", url_value
     ),
-    Option("api-key-env", "NAME", "Environment variable that holds the API key (default: the provider's own)", _text),
-    Option("rounds", "N", "Measured requests per cell (default: what the case says)", _count),
-    Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", _count_or_none),
+    Option("api-key-env", "NAME", "Environment variable that holds the API key (default: the provider's own)", text),
+    Option("rounds", "N", "Measured requests per cell (default: what the case says)", count),
+    Option("warmup", "N", "Unmeasured requests before them (default: what the case says)", count_or_none),
     Option("timeout", "DURATION", "Longest time of one request, such as 60s (default: what the case says)", seconds),
-    Option("workers", "N", "Processes that put a load on the server (default: 1)", _count),
-    Option("budget", "AMOUNT", "Most that the run may cost, such as 5USD (default: no bound)", _amount),
+    Option("workers", "N", "Processes that put a load on the server (default: 1)", count),
+    Option("budget", "AMOUNT", "Most that the run may cost, such as 5USD (default: no bound)", amount),
     Option(
         "serve-timeout", "DURATION", "Longest time from starting a server to its first token (default: 10m)", seconds
     ),
@@ -129,17 +75,43 @@ OPTIONS = (
         "amplifier-config",
         "FILE",
         "Mount plan, or its entry, for --provider amplifier:MODULE (default: an empty configuration)",
-        _text,
+        text,
     ),
-    Option("results", "DIR", "Folder that runs are written to (default: results)", _text),
-    Option("report", "FILE", "Where the HTML report goes, or off (default: report.html in the run's folder)", _text),
+    Option("results", "DIR", "Folder that runs are written to (default: results)", text),
+    Option("report", "FILE", "Where the HTML report goes, or off (default: report.html in the run's folder)", text),
     Option(
-        "plots", "FORMATS", "Write plots too, as png, svg or png,svg, into the run's folder (default: none)", _formats
+        "plots", "FORMATS", "Write plots too, as png, svg or png,svg, into the run's folder (default: none)", formats
     ),
-    Option("json", "FILE", "Write a summary as JSON too (default: none)", _text),
-    Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", _text),
-    Option("cassette", "DIR", "Folder that the raw bytes of every request are kept in (default: not kept)", _text),
-    Option("cassette-limit", "SIZE", "Largest size of one run's cassette, such as 500MB (default: 1GiB)", _size),
+    Option("json", "FILE", "Write a summary as JSON too (default: none)", text),
+    Option("run-name", "NAME", "Name of the run, after its time (default: the providers' names)", text),
+    Option("cassette", "DIR", "Folder that the raw bytes of every request are kept in (default: not kept)", text),
+    Option("cassette-limit", "SIZE", "Largest size of one run's cassette, such as 500MB (default: 1GiB)", size),
+    Option(
+        "gate",
+        "METRIC:CHANGE",
+        "Fail when a metric got worse by more, such as tokens_per_second:-5%; repeatable (default: judge nothing)",
+        of_gate("parse_limits"),
+        repeatable=True,
+    ),
+    Option("baseline", "NAME", "Baseline to judge against, or its folder (default: main)", text),
+    Option(
+        "alpha", "SHARE", "Unchanged servers that are called slower, at most (default: 0.01)", of_gate("parse_alpha")
+    ),
+    Option(
+        "inconclusive",
+        "HOW",
+        "Whether an undecided gate is to warn or fail (default: warn)",
+        of_gate("parse_inconclusive"),
+    ),
+    Option(
+        "subject",
+        "KEY,…",
+        "What is meant to differ from the baseline (default: server_version)",
+        of_gate("parse_facts"),
+    ),
+    Option(
+        "allow-mismatch", "KEY,…", "What may differ although it should not (default: nothing)", of_gate("parse_facts")
+    ),
 )
 
 
@@ -210,6 +182,17 @@ class Settings:
     cassette: str | None = None
     cassette_limit: int | None = None
     """In bytes."""
+    gate: Mapping[str, float] | None = None
+    """Signed change that is allowed, by metric."""
+    baseline: str | None = None
+    alpha: float | None = None
+    inconclusive: str | None = None
+    subject: tuple[str, ...] | None = None
+    allow_mismatch: tuple[str, ...] | None = None
+    update_baseline: bool = False
+    """True makes the run a session of the baseline, if nothing is wrong with it."""
+    require_baseline: bool = False
+    """True makes it an error when there is nothing to judge against."""
     from_ini: frozenset[str] = frozenset()
     """Which of these the ini file gave."""
 
@@ -241,6 +224,8 @@ class Settings:
             strict=_strict(config, env),
             selfcheck=config.getoption("modellens_selfcheck"),
             prices=_prices(config) if providers else None,
+            update_baseline=config.getoption("modellens_update_baseline"),
+            require_baseline=config.getoption("modellens_require_baseline"),
             from_ini=frozenset(from_ini),
             **values,
         )
@@ -284,7 +269,13 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("modellens_serve", "Commands that start servers, one a line", type="linelist", default=[])
     for option in OPTIONS:
-        group.addoption(option.flag, dest=option.dest, metavar=option.metavar, help=option.help)
+        group.addoption(
+            option.flag,
+            dest=option.dest,
+            metavar=option.metavar,
+            help=option.help.replace("%", "%%"),
+            action="append" if option.repeatable else "store",
+        )
         parser.addini(option.dest, option.help, default=None)
     group.addoption(
         "--modellens-strict",
@@ -299,6 +290,18 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="Check how exactly this machine measures, instead of running tests (default: off)",
     )
+    group.addoption(
+        "--modellens-update-baseline",
+        dest="modellens_update_baseline",
+        action="store_true",
+        help="Make this run a session of the baseline, unless anything is wrong with it (default: off)",
+    )
+    group.addoption(
+        "--modellens-require-baseline",
+        dest="modellens_require_baseline",
+        action="store_true",
+        help="Make it an error when the baseline lacks what is judged (default: off)",
+    )
     parser.addini("modellens_strict", "Fail instead of skip when no server answers", type="bool", default=None)
     parser.addini("modellens_suite_files", "Globs of suite files", type="args", default=list(SUITE_GLOBS))
 
@@ -307,7 +310,7 @@ def _raw(config: pytest.Config, dest: str, flag: str, env: Mapping[str, str]) ->
     """Return where a value comes from, and the value as text; None when nobody gave one."""
     given = config.getoption(dest)
     if given is not None:
-        return flag, str(given)
+        return flag, " ".join(given) if isinstance(given, list) else str(given)
     variable = dest.upper()
     if env.get(variable):
         return variable, env[variable]

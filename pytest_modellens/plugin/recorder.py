@@ -16,7 +16,7 @@ from pytest_modellens.plugin.options import AUTO, SETTINGS
 from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
@@ -62,6 +62,22 @@ class Recorder:
         self._failed: set[CellKey] = set()
         self._problems: list[str] = []
         self._files: dict[str, Path] = {}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What run.json will say; more may be added until the session ends."""
+        return self._meta
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Every record so far."""
+        return self._records
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is written."""
+        assert self._folder is not None
+        return self._folder.path
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -111,14 +127,18 @@ class Recorder:
             earlier = f"{report.longreprtext}\n" if report.longrepr else ""
             report.longrepr = f"{earlier}{exc}"
         if not report.passed:
-            from pytest_modellens.report.cells import cell_key
-            from pytest_modellens.report.columns import KEY
+            self.note_failed(evidence["records"], report.longreprtext if report.failed else None)
 
-            keys = {cell_key(record): record for record in evidence["records"]}
-            self._failed |= keys.keys()
-            if report.failed:
-                why = report.longreprtext[:LONGEST]
-                self._meta["failed"] += [{name: one[name] for name in KEY} | {"why": why} for one in keys.values()]
+    def note_failed(self, records: Iterable[dict[str, Any]], why: str | None) -> None:
+        """Have reports show that the tests which measured `records` failed; None: they were skipped."""
+        from pytest_modellens.report.cells import cell_key
+        from pytest_modellens.report.columns import KEY
+
+        keys = {cell_key(record): record for record in records}
+        self._failed |= keys.keys()
+        if why is not None:
+            short = {"why": why[:LONGEST]}
+            self._meta["failed"] += [{name: one[name] for name in KEY} | short for one in keys.values()]
 
     def keep_unreported(self, evidence: Evidence) -> None:
         """Write what an interrupted item measured; what cannot be written is said at the end."""

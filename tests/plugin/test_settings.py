@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_modellens.gate.session import FACTS
 from pytest_modellens.plugin.options import OPTIONS, SETTINGS, Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,17 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
     "run-name": ("a", "b", "c", "a"),
     "cassette": ("a", "b", "c", "a"),
     "cassette-limit": ("1.5GiB", "500 MB", "4096", 3 * 2**29),
+    "gate": (
+        "tokens_per_second:-5%",
+        "ttft_ms:+10% tpot_ms:+5%",
+        "ttft_ms.p95:+20%",
+        {"tokens_per_second": -0.05},
+    ),
+    "baseline": ("a", "b", "c", "a"),
+    "alpha": ("0.05", "0.1", "0.02", 0.05),
+    "inconclusive": ("warn", "fail", "warn", "warn"),
+    "subject": ("model,quantization", "cpu", "gpus", ("model", "quantization")),
+    "allow-mismatch": ("model", "cpu gpus", "memory_gb", ("model",)),
 }
 """By option: values for the command line, the environment and the ini file, and what the first one means."""
 
@@ -64,6 +76,35 @@ BAD = [
     ("cassette-limit", "0", "must be a size such as 500MB or 2GiB (got '0')"),
     ("cassette-limit", "0.1B", "must be a size such as 500MB or 2GiB (got '0.1B')"),
     ("cassette-limit", "much", "must be a size such as 500MB or 2GiB (got 'much')"),
+    ("gate", " ", "must not be empty (got ' ')"),
+    (
+        "gate",
+        "tokens_per_second",
+        (
+            "must be a metric and its allowed change, such as tokens_per_second:-5% or ttft_ms:+10% "
+            "(got 'tokens_per_second')"
+        ),
+    ),
+    (
+        "gate",
+        "tokens_per_second:+5%",
+        (
+            "cannot be used: tokens_per_second: a higher value is better, so its limit must be negative "
+            "(got 'tokens_per_second:+5%')"
+        ),
+    ),
+    (
+        "gate",
+        "goodput:-2%",
+        "cannot be used: goodput is judged from Python only (pytest_modellens.gate.judge) (got 'goodput:-2%')",
+    ),
+    ("gate", "ttft_ms:+5% ttft_ms:+6%", "must not name ttft_ms twice (got 'ttft_ms:+5% ttft_ms:+6%')"),
+    ("baseline", " ", "must not be empty (got ' ')"),
+    ("alpha", "1%", "must be a probability above 0, and 0.2 at most (got '1%')"),
+    ("alpha", "0.5", "must be a probability above 0, and 0.2 at most (got '0.5')"),
+    ("inconclusive", "pass", "must be warn or fail (got 'pass')"),
+    ("subject", " ", f"must be among {', '.join(FACTS)} (got ' ')"),
+    ("allow-mismatch", "weather", f"must be among {', '.join(FACTS)} (got 'weather')"),
 ]
 
 

@@ -1,0 +1,151 @@
+"""Baselines: sessions that a person has accepted, one file each, in `results/baselines/<name>/`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_modellens.errors import StorageError
+from pytest_modellens.gate.session import Session, differences
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["KEPT", "Baseline", "add_session", "baseline_folder", "list_baselines", "prune", "read_baseline"]
+
+SCHEMA_VERSION = 1
+KEPT = 20
+"""Sessions that a baseline keeps; older ones make room."""
+_FOLDER = "baselines"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_IGNORED_BEFORE, _IGNORED = "*\n!.gitignore\n", "*\n!.gitignore\n!/baselines/\n!/baselines/**\n"
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """A baseline on disk."""
+
+    name: str
+    folder: Any
+    sessions: list[Session]
+    """Oldest first."""
+
+
+def baseline_folder(results: Path, name: str) -> Path:
+    """Return where the baseline is: a folder named by its path, or one of `results`.
+
+    Raises:
+        StorageError: the name cannot be one.
+    """
+    if "/" in name or "\\" in name:
+        return type(results)(name)
+    if not _NAME.fullmatch(name):
+        raise StorageError(f"baseline {name!r}: must be letters, digits, '.', '_' and '-', such as main")
+    return results / _FOLDER / name
+
+
+def list_baselines(results: Path) -> list[str]:
+    """Return the names of the baselines in `results`, sorted."""
+    try:
+        return sorted(path.name for path in (results / _FOLDER).iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def read_baseline(folder: Path) -> Baseline:
+    """Return the baseline in `folder`; it has no sessions where there is no such folder.
+
+    Raises:
+        StorageError: a file cannot be read, is damaged or was changed, or is of a newer version.
+    """
+    sessions = [_read(path) for path in _files(folder)]
+    return Baseline(folder.name, folder, sessions)
+
+
+def add_session(folder: Path, session: Session, *, may_differ: Sequence[str] = ()) -> Path:
+    """Write a session to a baseline, and drop the oldest beyond `KEPT`; returns its file.
+
+    Raises:
+        StorageError: it is there already, does not go with those there, or cannot be written.
+    """
+    there = read_baseline(folder).sessions
+    if any(one.name == session.name for one in there):
+        raise StorageError(f"{folder}: has the session {session.name} already")
+    differing = differences(there, session, may_differ=may_differ)
+    if differing:
+        told = "; ".join(f"{key + ': ' if key else ''}{text}" for key, texts in differing.items() for text in texts)
+        raise StorageError(f"{folder}: {session.name} does not go with the sessions there ({told}; use another name)")
+    path = folder / f"{session.name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _let_git_see(folder)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(_encoded(session))
+        temporary.replace(path)
+    except OSError as exc:
+        raise StorageError(f"{path}: cannot be written ({exc.strerror})") from exc
+    prune(folder, keep=KEPT)
+    return path
+
+
+def prune(folder: Path, *, keep: int) -> list[str]:
+    """Remove all but the newest `keep` sessions; returns the names of those removed.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    old = _files(folder)[: -keep or None]
+    for path in old:
+        try:
+            path.unlink()
+        except OSError as exc:
+            raise StorageError(f"{path}: cannot be removed ({exc.strerror})") from exc
+    return [path.stem for path in old]
+
+
+def _files(folder: Path) -> list[Path]:
+    # A run's name begins with its time.
+    return sorted(folder.glob("*.json"))
+
+
+def _let_git_see(folder: Path) -> None:
+    """Have the results folder's own .gitignore, if it is as it was made, leave baselines to be committed."""
+    ignored = folder.parent.parent / ".gitignore"
+    if folder.parent.name == _FOLDER and ignored.is_file() and ignored.read_text(encoding="utf-8") == _IGNORED_BEFORE:
+        ignored.write_text(_IGNORED, encoding="utf-8")
+
+
+def _encoded(session: Session) -> bytes:
+    """Return the file: a row a line, so that a diff shows requests."""
+    plain = msgspec.to_builtins(session)
+    rows = b",\n  ".join(msgspec.json.encode(row) for row in plain.pop("rows"))
+    head = {"schema_version": SCHEMA_VERSION, "content_hash": _hash(session), **plain}
+    text = msgspec.json.format(msgspec.json.encode(head), indent=2)
+    return text.removesuffix(b"\n}") + b',\n  "rows": [\n  ' + rows + b"\n  ]\n}\n"
+
+
+def _hash(session: Session) -> str:
+    return hashlib.sha256(msgspec.json.encode(session, order="deterministic")).hexdigest()
+
+
+def _read(path: Path) -> Session:
+    try:
+        raw = msgspec.json.decode(path.read_bytes())
+        if isinstance(raw, dict) and isinstance(raw.get("schema_version"), int):
+            _check_version(raw["schema_version"], path)
+        session = msgspec.convert(raw, type=Session)
+    except OSError as exc:
+        raise StorageError(f"{path}: cannot be read ({exc.strerror})") from exc
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise StorageError(f"{path}: is no session of a baseline ({exc}; restore it from git or remove it)") from exc
+    if raw.get("content_hash") != _hash(session):
+        raise StorageError(f"{path}: was changed after it was written (its hash differs; restore it from git)")
+    return session
+
+
+def _check_version(version: int, path: Path) -> None:
+    if version > SCHEMA_VERSION:
+        raise StorageError(f"{path}: written by a newer pytest-modellens (schema_version {version}; upgrade it)")

@@ -1,0 +1,190 @@
+"""`modellens gate` and `modellens baseline`: the same judging for runs that were recorded before."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.errors import StorageError
+from pytest_modellens.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_modellens.gate.session import Session
+
+__all__ = ["add_commands"]
+
+
+_NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
+"""Fields without which a line is no record."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add both to the parser's `commands`."""
+    gate = commands.add_parser("gate", help="judge a run against a baseline; exit status 0, 1, 3 or 4 by verdict")
+    gate.add_argument("run", nargs="?", default="latest", help="name, part of a name, path, or latest (default)")
+    gate.add_argument(
+        "--gate",
+        action="append",
+        required=True,
+        type=_limits,
+        metavar="METRIC:CHANGE",
+        help="tokens_per_second:-5%%",
+    )
+    gate.add_argument("--baseline", default="main", metavar="NAME", help="baseline, or its folder (default: main)")
+    gate.add_argument("--alpha", type=float, default=0.01, help="unchanged servers called slower (default: 0.01)")
+    gate.add_argument(
+        "--may-differ", type=_facts, default=("server_version",), metavar="KEY,…", help="(default: server_version)"
+    )
+    _add_results(gate)
+    gate.set_defaults(command=_gate)
+
+    baseline = commands.add_parser("baseline", help="list, show, add to and prune baselines")
+    actions = baseline.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_action(actions, "list", "list the baselines", _list)
+    _add_action(actions, "show", "show the sessions of one", _show).add_argument("name")
+    add = _add_action(actions, "add", "make a recorded run a session of one", _add)
+    add.add_argument("run", help="name, part of a name, path, or latest")
+    add.add_argument("--name", default="main", help="the baseline (default: main)")
+    add.add_argument(
+        "--may-differ", type=_facts, default=("server_version",), metavar="KEY,…", help="(default: server_version)"
+    )
+    prune = _add_action(actions, "prune", "remove the oldest sessions of one", _prune)
+    prune.add_argument("name")
+    prune.add_argument("--keep", type=_count, required=True, metavar="N", help="how many sessions to keep")
+
+
+def _add_action(actions: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]) -> Any:
+    parser = actions.add_parser(name, help=text)
+    _add_results(parser)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_may_differ(parser: Any) -> None:
+    parser.add_argument(
+        "--may-differ",
+        type=_facts,
+        default=("server_version",),
+        metavar="KEY,…",
+        help="what may differ from the baseline (default: server_version)",
+    )
+
+
+def _add_results(parser: Any) -> None:
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
+    )
+
+
+def _limits(text: str) -> dict[str, float]:
+    from pytest_modellens.gate.specs import parse_limits
+
+    try:
+        return parse_limits(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
+
+
+def _facts(text: str) -> tuple[str, ...]:
+    from pytest_modellens.gate.specs import parse_facts
+
+    try:
+        return parse_facts(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on (got {text!r})")
+    return int(text)
+
+
+def _session(options: argparse.Namespace) -> tuple[Session, list[str]]:
+    """Return the session of the run that is named, and why it could not be a baseline."""
+    from pytest_modellens.gate.session import session_of, unfit
+    from pytest_modellens.storage import find_run, read_run
+
+    run = read_run(find_run(options.results, options.run))
+    records = [record for record in run.records if record.keys() >= _NEEDED]
+    wrong = [] if run.meta.get("exit_status") == 0 else ["the run failed, or was cut off"]
+    wrong += [printable(problem) for problem in run.problems]
+    return session_of(run.folder.name, run.meta, records), wrong + unfit(run.meta, records)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    import shutil
+
+    from pytest_modellens.gate.baseline import baseline_folder, read_baseline
+    from pytest_modellens.gate.run import judge_run
+    from pytest_modellens.gate.show import verdict_lines
+
+    session, _ = _session(options)
+    found = judge_run(
+        read_baseline(baseline_folder(options.results, options.baseline)),
+        session,
+        limits={name: limit for given in options.gate for name, limit in given.items()},
+        alpha=options.alpha,
+        may_differ=options.may_differ,
+    )
+    print("\n".join(verdict_lines(found, width=shutil.get_terminal_size().columns)))
+    return found.exit_status
+
+
+def _list(options: argparse.Namespace) -> int:
+    from pytest_modellens.gate.baseline import baseline_folder, list_baselines, read_baseline
+
+    names = list_baselines(options.results)
+    if not names:
+        print(f"no baselines in {options.results} (make one: pytest --provider … --modellens-update-baseline)")
+        return 0
+    width = max(len("baseline"), *map(len, names))
+    print(f"{'baseline':{width}}  sessions  cases  newest")
+    for name in names:
+        try:
+            sessions = read_baseline(baseline_folder(options.results, name)).sessions
+        except StorageError as exc:
+            print(f"{name:{width}}  {printable(str(exc), limit=500)}")
+            continue
+        cases = len({key for session in sessions for key in session.cases})
+        print(f"{name:{width}}  {len(sessions):8}  {cases:5}  {sessions[-1].name if sessions else '–'}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from pytest_modellens.gate.baseline import baseline_folder, read_baseline
+
+    baseline = read_baseline(baseline_folder(options.results, options.name))
+    if not baseline.sessions:
+        raise StorageError(f"{baseline.folder}: no such baseline (modellens baseline list shows those there are)")
+    for session in baseline.sessions:
+        print(f"{printable(session.name)}  {len(session.rows)} requests")
+    newest = baseline.sessions[-1]
+    for fact, value in newest.machine.items():
+        print(f"  {fact}: {printable(str(value))}")
+    for key, facts in newest.cases.items():
+        model, source = (printable(str(facts[name])) for name in ("model", "tokens_source"))
+        print(f"  {printable(key)}: {model}, tokens from {source}")
+    return 0
+
+
+def _add(options: argparse.Namespace) -> int:
+    from pytest_modellens.gate.baseline import add_session, baseline_folder
+
+    session, wrong = _session(options)
+    if wrong:
+        raise StorageError(f"{session.name}: cannot be a baseline ({'; '.join(wrong)})")
+    folder = baseline_folder(options.results, options.name)
+    print(f"added: {add_session(folder, session, may_differ=options.may_differ)}")
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from pytest_modellens.gate.baseline import baseline_folder, prune
+
+    removed = prune(baseline_folder(options.results, options.name), keep=options.keep)
+    print(f"removed {len(removed)} sessions" + "".join(f"\n  {printable(name)}" for name in removed))
+    return 0

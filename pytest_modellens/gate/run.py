@@ -1,0 +1,101 @@
+"""A run judged against a baseline: what can be compared, and the verdict on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.gate.session import VALUES, differences
+from pytest_modellens.gate.verdict import EXIT_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_modellens.gate.baseline import Baseline
+    from pytest_modellens.gate.session import Session
+    from pytest_modellens.gate.verdict import Verdict
+
+__all__ = ["ENOUGH", "RunVerdict", "judge_run"]
+
+ENOUGH = 5
+"""Sessions from which on a baseline can decide what a gate usually asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunVerdict:
+    """What the gate says of a run."""
+
+    baseline: str
+    n_sessions: int
+    """Sessions of the baseline that were compared with."""
+    verdict: Verdict | None
+    """None when nothing could be compared."""
+    differing: dict[str, list[str]]
+    """By case key, "" for the whole machine: what must be equal and is not."""
+    missing: tuple[str, ...]
+    """Cases of the run that the baseline does not have."""
+    not_run: tuple[str, ...]
+    """Cases of the baseline that were not run."""
+
+    @property
+    def name(self) -> str:
+        """The verdict in a word; "no baseline" where there is none yet."""
+        if self.differing:
+            return "incomparable"
+        return "no baseline" if self.verdict is None else self.verdict.verdict
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of `modellens gate`."""
+        return EXIT_STATUS.get(self.name, EXIT_STATUS["incomparable"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON types."""
+        verdict = None if self.verdict is None else self.verdict.to_json()
+        rest = {"differing": self.differing, "missing": list(self.missing), "not_run": list(self.not_run)}
+        return {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions, "verdict": verdict, **rest}
+
+
+def judge_run(
+    baseline: Baseline,
+    candidate: Session,
+    *,
+    limits: Mapping[str, float],
+    alpha: float = 0.01,
+    may_differ: Iterable[str] = (),
+) -> RunVerdict:
+    """Return the verdict on a run, over the cases that it and the baseline both have."""
+    known = {key for session in baseline.sessions for key in session.cases}
+    common = [key for key in candidate.cases if key in known]
+    missing = tuple(key for key in candidate.cases if key not in known)
+    not_run = tuple(sorted(known - candidate.cases.keys()))
+    # A session that lacks a case says nothing about the mean over cases.
+    sessions = [session for session in baseline.sessions if all(key in session.cases for key in common)]
+    differing = differences(sessions, candidate, may_differ=may_differ) if common else {}
+    verdict = None
+    if common and sessions and not differing:
+        verdict = _judge(sessions, candidate, common, limits=limits, alpha=alpha)
+    return RunVerdict(baseline.name, len(sessions) if common else 0, verdict, differing, missing, not_run)
+
+
+def _judge(
+    sessions: Sequence[Session],
+    candidate: Session,
+    cases: Sequence[str],
+    *,
+    limits: Mapping[str, float],
+    alpha: float,
+) -> Verdict:
+    import pandas as pd
+
+    from pytest_modellens.gate.decide import judge
+
+    kept = {*cases}
+
+    def frame(session: Session) -> pd.DataFrame:
+        columns = ["case", "start", "block", "t", *VALUES]
+        rows = [row for row in session.rows if row["case"] in kept]
+        return pd.DataFrame(rows, columns=columns).assign(job=session.name)
+
+    baseline = pd.concat([frame(session) for session in sessions], ignore_index=True)
+    return judge(baseline, frame(candidate), limits=limits, alpha=alpha, design="stored")

@@ -1,0 +1,158 @@
+"""One session of measurements as a baseline keeps it, and what it must have in common with another."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_modellens.record import METRIC_DEFINITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["FACTS", "VALUES", "Session", "case_key", "differences", "session_of", "unfit"]
+
+VALUES = (
+    "completion_tokens",
+    "ttft_ms",
+    "ttfo_ms",
+    "tpot_ms",
+    "tokens_per_second",
+    "e2e_tokens_per_second",
+    "total_time_ms",
+)
+"""Fields of a record that a baseline keeps."""
+_OF_CASE = ("case_hash", "model", "tokens_source", "tokens_per_second_mode", "streamed", "concurrency")
+FACTS = (*_OF_CASE, "quantization", "server_version", "cpu", "cores", "memory_gb", "gpus", "metric_definitions")
+"""What two sessions must have in common, unless it is what is meant to differ."""
+_DIGITS = 6
+_SHOWN, _HASH_LENGTH = 60, 64
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The measured requests of one run."""
+
+    name: str
+    """The run's."""
+    made_at: str | None
+    """UTC, ISO 8601; None when the run does not say."""
+    machine: dict[str, Any]
+    """Facts of the machine and of the whole run."""
+    cases: dict[str, dict[str, Any]]
+    """By case key: facts of the case and of the server that answered."""
+    rows: list[dict[str, Any]]
+    """One a request: case, start, block, t, the values, and the class of its error; None for what does not exist."""
+
+
+def case_key(record: Mapping[str, Any]) -> str:
+    """Return what a case is called in verdicts: its suite, name, place in the matrix, and provider."""
+    params = json.dumps(record["params"], sort_keys=True, ensure_ascii=False) if record["params"] else ""
+    return f"{record['suite']}::{record['case']}{params} ({record['provider']})"
+
+
+def session_of(name: str, meta: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Session:
+    """Return the session of a run.
+
+    Args:
+        name: the run's.
+        meta: what run.json says.
+        records: the run's, warm-up too.
+    """
+    measured = [record for record in records if record.get("phase") == "measured"]
+    servers = _mapping(meta.get("servers"))
+    cases: dict[str, dict[str, Any]] = {}
+    rows = []
+    for record in measured:
+        key = case_key(record)
+        facts = cases.setdefault(key, _server(servers, record))
+        for fact in _OF_CASE:
+            # A request that failed knows less than the others.
+            if facts.get(fact) in {None, "unknown"}:
+                facts[fact] = record.get(fact)
+        rows.append(_row(key, record))
+    return Session(name=name, made_at=meta.get("started_at"), machine=_machine(meta), cases=cases, rows=rows)
+
+
+def _row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    sent = record.get("sent_ns")
+    counts = record["ok"] and record.get("invalid") is None
+    row = {"case": key, "start": 0, "block": record["round"], "t": record["round"] if sent is None else sent / 1e9}
+    row |= {name: _short(record.get(name)) if counts else None for name in VALUES}
+    return row | {"error": record.get("error_class")}
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _server(servers: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    server = _mapping(servers.get(record["provider"]))
+    models = [model for model in server.get("models") or () if isinstance(model, dict)]
+    asked = [model for model in models if record.get("model") in {model.get("id"), *(model.get("aliases") or ())}]
+    return {
+        "quantization": asked[0].get("quantization") if asked else None,
+        "server_version": server.get("version"),
+    }  # fmt: skip
+
+
+def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
+    machine = _mapping(_mapping(meta.get("environment")).get("machine"))
+    memory = machine.get("ram_total_mb")
+    return {
+        "cpu": machine.get("cpu_model"),
+        "cores": machine.get("cores_usable"),
+        # A kernel keeps a little for itself, and not always the same.
+        "memory_gb": round(memory / 1024) if isinstance(memory, (int, float)) else None,
+        "gpus": machine.get("gpus") or [],
+        "metric_definitions": METRIC_DEFINITIONS,
+    }
+
+
+def unfit(meta: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return why a run cannot be a baseline, a sentence each; empty when it can."""
+    measured = [record for record in records if record.get("phase") == "measured"]
+    found = [] if measured else ["nothing was measured"]
+    counts = {
+        "failed": sum(not record["ok"] for record in records),
+        "are no valid measurement": sum(record.get("invalid") is not None for record in measured),
+        "were not answered as expected": sum(bool(record.get("expect_failures")) for record in measured),
+    }
+    found += [f"{count} of {len(records)} requests {what}" for what, count in counts.items() if count]
+    degraded = meta.get("degraded")
+    if degraded:
+        found.append(f"{len(degraded)} measurements were degraded")
+    return found
+
+
+def differences(sessions: Iterable[Session], candidate: Session, *, may_differ: Iterable[str]) -> dict[str, list[str]]:
+    """Return by case key what the candidate's case does not have in common with `sessions`, a sentence each.
+
+    Cases that a session does not have are left out. What concerns the whole machine is under "".
+    """
+    allowed = {*may_differ}
+    found: dict[str, list[str]] = {}
+    for session in sessions:
+        pairs = [("", session.machine, candidate.machine)]
+        pairs += [(key, session.cases[key], facts) for key, facts in candidate.cases.items() if key in session.cases]
+        for key, old, new in pairs:
+            for fact in FACTS:
+                if fact in allowed or old.get(fact) == new.get(fact):
+                    continue
+                # Where no answer had two tokens apart, there was no speed to be of a kind.
+                if fact != "tokens_per_second_mode" or None not in {old.get(fact), new.get(fact)}:
+                    known = found.setdefault(key, [])
+                    if not any(sentence.startswith(f"{fact}: ") for sentence in known):
+                        known.append(f"{fact}: {_shown(old.get(fact))} in the baseline, {_shown(new.get(fact))} now")
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    is_hash = isinstance(value, str) and len(value) == _HASH_LENGTH
+    return f"{text[1:9]}…" if is_hash else text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,68 @@
+"""A run's verdict in words, for terminals and failures."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from pytest_modellens.gate.run import ENOUGH
+from pytest_modellens.gate.specs import show_change
+from pytest_modellens.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_modellens.gate.run import RunVerdict
+    from pytest_modellens.gate.verdict import MetricVerdict
+
+__all__ = ["verdict_lines"]
+
+_SHOWN = 10
+
+
+def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
+    """Return the verdict and what it rests on, a line each, of at most `width` columns where words allow."""
+    sessions = f"{run.n_sessions} session{'s' * (run.n_sessions != 1)}"
+    lines = [f"gate: {run.name}, against baseline {run.baseline} ({sessions})"]
+    if run.name == "no baseline":
+        lines.append("nothing was judged (accept a run as baseline: --modellens-update-baseline)")
+    for key, sentences in run.differing.items():
+        lines += [f"{printable(key) or 'machine'}: {printable(sentence)}" for sentence in sentences]
+    if run.differing:
+        lines.append("meant to differ? --modellens-subject KEY; ignore: --modellens-allow-mismatch KEY")
+    if run.verdict is not None:
+        for metric in run.verdict.metrics:
+            lines += _metric(metric)
+        if not run.verdict.calibrated:
+            lines.append("uncalibrated: sessions are taken to differ by 2 %, server starts by 0.5 %")
+        if run.n_sessions < ENOUGH:
+            lines.append(f"the baseline has {sessions}; {ENOUGH} or more are needed to decide most changes")
+    lines += _named("not in the baseline", run.missing)
+    lines += _named("in the baseline, not run", run.not_run)
+    return [part for line in lines for part in _wrapped(line, width)]
+
+
+def _metric(metric: MetricVerdict) -> list[str]:
+    head = f"{metric.metric}, limit {show_change(metric.metric, metric.limit)}: {metric.verdict}"
+    if metric.estimate is None or metric.low is None or metric.high is None or metric.resolution is None:
+        return [head, f"  {printable(metric.reason, limit=2000)}"]
+    estimate, low, high = (show_change(metric.metric, value) for value in (metric.estimate, metric.low, metric.high))
+    slow = [case for case in metric.cases if case.verdict == "regression"]
+    lines = [
+        head,
+        f"  changed by {estimate} (90 % interval {low} to {high}); {printable(metric.reason, limit=2000)}",
+        f"  a true change of {show_change(metric.metric, metric.resolution)} would be seen 95 times in 100",
+    ]
+    lines += [f"  {printable(case.case)}: {show_change(metric.metric, case.estimate)}" for case in slow[:_SHOWN]]
+    return lines
+
+
+def _named(what: str, keys: Iterable[str]) -> list[str]:
+    names = [*keys]
+    more = [f"  and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return [f"{what}: {printable(name)}" for name in names[:_SHOWN]] + more
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

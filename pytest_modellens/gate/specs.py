@@ -1,0 +1,71 @@
+"""Limits as people write them: `tokens_per_second:-5%`, `ttft_ms.p95:+20%`."""
+
+from __future__ import annotations
+
+import re
+
+from pytest_modellens.errors import ConfigError
+from pytest_modellens.gate.limits import GOODPUT, relative_limits
+from pytest_modellens.gate.session import FACTS
+
+__all__ = ["parse_alpha", "parse_facts", "parse_inconclusive", "parse_limits", "show_change"]
+
+_SPEC = re.compile(r"([\w.]+):([+-])(\d+(?:\.\d+)?)%", re.ASCII)
+
+
+def parse_limits(text: str) -> dict[str, float]:
+    """Return limits by metric, from one or more of them with white space between.
+
+    Raises:
+        ValueError: with a text that follows an option's name: "must be …".
+    """
+    if not text.strip():
+        raise ValueError("must not be empty")
+    limits: dict[str, float] = {}
+    for part in text.split():
+        match = _SPEC.fullmatch(part)
+        if match is None:
+            raise ValueError("must be a metric and its allowed change, such as tokens_per_second:-5% or ttft_ms:+10%")
+        name, sign, number = match.groups()
+        if name == GOODPUT:
+            raise ValueError("cannot be used: goodput is judged from Python only (pytest_modellens.gate.judge)")
+        if name in limits:
+            raise ValueError(f"must not name {name} twice")
+        limits[name] = float(number) / 100 * (1 if sign == "+" else -1)
+    try:
+        relative_limits(limits)
+    except ConfigError as exc:
+        raise ValueError(f"cannot be used: {str(exc).partition(' (got')[0]}") from None
+    return limits
+
+
+def parse_alpha(text: str) -> float:
+    """Return an error rate; raises ValueError as `parse_limits` does."""
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = 0.0
+    if not 0 < alpha <= 0.2:
+        raise ValueError("must be a probability above 0, and 0.2 at most")
+    return alpha
+
+
+def parse_inconclusive(text: str) -> str:
+    """Return what an undecided gate is to do; raises ValueError as `parse_limits` does."""
+    if text not in {"warn", "fail"}:
+        raise ValueError("must be warn or fail")
+    return text
+
+
+def parse_facts(text: str) -> tuple[str, ...]:
+    """Return names of facts, with commas or white space between; raises ValueError as `parse_limits` does."""
+    names = tuple(re.split(r"[,\s]+", text.strip()))
+    if not {*FACTS} >= {*names}:
+        raise ValueError(f"must be among {', '.join(FACTS)}")
+    return names
+
+
+def show_change(metric: str, change: float) -> str:
+    """Return a change as text, with its unit."""
+    unit = "pp" if metric == GOODPUT else "%"
+    return f"{100 * change:+.1f} {unit}".replace("-", "−")

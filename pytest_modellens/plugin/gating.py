@@ -1,0 +1,160 @@
+"""The gate in a run: judges what was measured once all of it is there, and fails the tests concerned."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_modellens.errors import StorageError
+from pytest_modellens.gate.baseline import add_session, baseline_folder, read_baseline
+from pytest_modellens.gate.run import judge_run
+from pytest_modellens.gate.session import case_key, session_of, unfit
+from pytest_modellens.gate.show import verdict_lines
+from pytest_modellens.plugin.reports import Passes
+from pytest_modellens.plugin.stash import RECORDER
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from pathlib import Path
+
+    from pytest_modellens.gate.run import RunVerdict
+    from pytest_modellens.gate.session import Session
+    from pytest_modellens.plugin.options import Settings
+
+__all__ = ["Gate", "ModelLensGateWarning"]
+
+DEFAULT_BASELINE = "main"
+DEFAULT_SUBJECT = ("server_version",)
+
+
+class ModelLensGateWarning(pytest.PytestWarning):
+    """The gate reached no verdict."""
+
+
+class Gate:
+    """Registered beside the recorder: without workers, or in their controller."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._passes = Passes(config)
+        self._tests: dict[str, str] = {}
+        """By case key: the test that measured it."""
+        self._lines: list[str] = []
+        self._is_bad = False
+
+    @property
+    def _folder(self) -> Path:
+        results = self._config.rootpath / (self._settings.results or "results")
+        return baseline_folder(results, self._settings.baseline or DEFAULT_BASELINE)
+
+    @property
+    def _may_differ(self) -> tuple[str, ...]:
+        subject = DEFAULT_SUBJECT if self._settings.subject is None else self._settings.subject
+        return (*subject, *(self._settings.allow_mismatch or ()))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self) -> None:
+        """Refuse a baseline that cannot be read before anything is measured."""
+        try:
+            there = read_baseline(self._folder)
+        except StorageError as exc:
+            raise pytest.UsageError(f"--modellens-baseline: {exc}") from None
+        if self._settings.gate and self._settings.require_baseline and not there.sessions:
+            raise pytest.UsageError(
+                f"--modellens-require-baseline: there is no baseline {there.name!r} in {there.folder.parent} (accept a "
+                "run as one with --modellens-update-baseline)"
+            )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._passes.note(report)
+        for record in getattr(report, "modellens", {}).get("records", ()):
+            self._tests[case_key(record)] = report.nodeid
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        # Before the exit status is known, and under xdist when every worker has reported.
+        result = yield
+        candidate = self._session()
+        if self._settings.gate and candidate.cases:
+            self._judge(candidate, self._settings.gate)
+        return result
+
+    def _session(self) -> Session:
+        recorder = self._config.stash[RECORDER]
+        return session_of(recorder.folder.name, recorder.meta, recorder.records)
+
+    def _judge(self, candidate: Session, limits: Any) -> None:
+        run = judge_run(
+            read_baseline(self._folder),
+            candidate,
+            limits=limits,
+            alpha=self._settings.alpha or 0.01,
+            may_differ=self._may_differ,
+        )
+        self._lines = verdict_lines(run, width=self._config.get_terminal_writer().fullwidth)
+        self._config.stash[RECORDER].meta["gate"] = run.to_json()
+        text = "\n".join(verdict_lines(run))
+        if run.name == "regression":
+            self._fail(self._concerned(run), "call", text)
+        elif run.name == "inconclusive" and self._settings.inconclusive == "fail":
+            self._fail(self._tests, "call", text)
+        elif run.name == "incomparable":
+            self._fail(run.differing if run.differing and "" not in run.differing else self._tests, "teardown", text)
+        elif run.missing and self._settings.require_baseline:
+            self._fail(run.missing, "teardown", text)
+        elif run.name in {"inconclusive", "no baseline"} or run.missing:
+            self._warn(text)
+
+    def _concerned(self, run: RunVerdict) -> Iterable[str]:
+        """Return the cases that got slower: all of them, or those that alone are beyond twice the limit."""
+        assert run.verdict is not None
+        slow = [metric for metric in run.verdict.metrics if metric.verdict == "regression"]
+        alone = {case.case for metric in slow for case in metric.cases if case.verdict == "regression"}
+        together = any("cases are worse" not in metric.reason for metric in slow)
+        return [key for key in self._tests if (key not in run.missing if together else key in alone)]
+
+    def _fail(self, keys: Iterable[str], when: str, text: str) -> None:
+        self._is_bad = True
+        keys = [*keys]
+        recorder = self._config.stash[RECORDER]
+        recorder.note_failed((record for record in recorder.records if case_key(record) in keys), text)
+        for nodeid in dict.fromkeys(self._tests[key] for key in keys):
+            self._passes.take_back(nodeid, when=when, text=text)
+
+    def _warn(self, text: str) -> None:
+        # Not `warnings.warn`, which -W error would turn into a crash of pytest itself: nobody is there to catch it.
+        message = warnings.WarningMessage(ModelLensGateWarning(text), ModelLensGateWarning, __file__, 0)
+        self._config.hook.pytest_warning_recorded.call_historic(
+            kwargs={"warning_message": message, "when": "runtest", "nodeid": "", "location": None}
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if not self._settings.update_baseline:
+            return
+        recorder = self._config.stash[RECORDER]
+        wrong = unfit(recorder.meta, recorder.records)
+        if exitstatus != pytest.ExitCode.OK:
+            wrong.insert(0, "the run failed")
+        if wrong:
+            self._lines.append(f"not made a baseline: {'; '.join(wrong)}")
+            return
+        try:
+            add_session(self._folder, self._session(), may_differ=self._may_differ)
+        except StorageError as exc:
+            self._lines.append(f"not made a baseline: {exc}")
+            return
+        count = len(read_baseline(self._folder).sessions)
+        self._lines.append(f"baseline {self._folder.name}: this run is its session {count} (review it and commit it)")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self._lines:
+            return
+        terminalreporter.section("modellens gate")
+        for line in self._lines:
+            terminalreporter.line(line, **({"red": True} if self._is_bad and line is self._lines[0] else {}))
