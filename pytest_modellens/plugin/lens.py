@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from msgspec.structs import asdict
 
 from pytest_modellens.budget import Spending
 from pytest_modellens.cassette.entry import Place
@@ -198,7 +199,8 @@ class Lens:
         summary = sampler.summary()
         summary |= joules_per_token(summary, total_tokens(run.records, "completion_tokens"))
         degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
-        rows = [to_json(record) for record in run.records]
+        # They share what is in the records until they are reported, and are plain JSON types then.
+        rows = [asdict(record) for record in run.records]
         for row in rows:
             row |= {"hardware": summary, "server": judged.server, "degraded": degraded}
         evidence = self._evidence
