@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from pytest_modellens.report.cells import CellData
 
 __all__ = ["Answer", "answers_of", "failures_of"]
@@ -31,7 +29,7 @@ class Answer:
 def answers_of(cell: CellData) -> list[Answer]:
     """Return the most frequent answers among the kept records, those that were not as expected first."""
     counts: Counter[tuple[str, str, str | None, tuple[str, ...]]] = Counter()
-    for record in _unique(cell):
+    for record in (*cell.failed, *cell.averaged):
         if record["ok"]:
             counts[
                 str(record.get("response") or ""),
@@ -53,11 +51,3 @@ def failures_of(cell: CellData) -> list[str]:
         if not record["ok"]
     )
     return [f"{count} × {text}" if count > 1 else text for text, count in counts.most_common(_SHOWN)]
-
-
-def _unique(cell: CellData) -> Iterator[Mapping[str, Any]]:
-    seen: set[int] = set()
-    for record in (*cell.failed, *cell.averaged):
-        if id(record) not in seen:
-            seen.add(id(record))
-            yield record

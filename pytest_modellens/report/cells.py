@@ -87,7 +87,7 @@ class CellData:
         self.averaged: list[Mapping[str, Any]] = []
         """The first `KEPT` averaged records."""
         self.failed: list[Mapping[str, Any]] = []
-        """The first `KEPT` records that failed, were invalid or not as expected."""
+        """The first `KEPT` records that failed or were invalid, or not as expected and too late for `averaged`."""
 
     def add(self, record: Mapping[str, Any] | Brief) -> None:
         """Take in one record; warm-up and transient ones count only where they failed."""
@@ -111,9 +111,8 @@ class CellData:
             return
         self.counts["ok"] += 1
         self.counts["expect_failed"] += bool(record.get("expect_failures"))
-        if record.get("expect_failures") or record.get("invalid") is not None:
-            _keep(self.failed, record)
         if record.get("invalid") is not None:
+            _keep(self.failed, record)
             self.facts["invalid"].add(record["invalid"])
             return
         self._average(record)
@@ -141,7 +140,8 @@ class CellData:
         for name in ("tokens_per_second_mode", "clock", "clock_note", "case_hash"):
             if record.get(name):
                 self.facts[name].add(record[name])
-        _keep(self.averaged, record)
+        is_late = len(self.averaged) == KEPT and bool(record.get("expect_failures"))
+        _keep(self.failed if is_late else self.averaged, record)
 
 
 def gather(records: Iterable[Mapping[str, Any] | Brief]) -> dict[CellKey, CellData]:

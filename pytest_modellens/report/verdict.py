@@ -117,7 +117,8 @@ def decide(comparisons: Sequence[Comparison], first: Sequence[CellOf], second: S
     """Return which of the two is better, and how sure that is."""
     a, b = comparisons[0].first.label, comparisons[0].second.label
     sentences = [_told(one) for one in comparisons if one.overall is not None]
-    flaws = _flaws(first, second)
+    shared = {cell.place for cell in first} & {cell.place for cell in second}
+    flaws = _flaws(*([cell for cell in cells if cell.place in shared] for cells in (first, second)))
     sentences += flaws
     signs = {one.metric: _sign(one) for one in comparisons if one.overall is not None}
     if not signs:
@@ -167,14 +168,13 @@ def _flaws(first: Sequence[CellOf], second: Sequence[CellOf]) -> list[str]:
     found = []
     for cells in (first, second):
         sent = sum(cell.summary.n for cell in cells)
-        label = cells[0].series.label
         for count, what in (
             (sum(cell.summary.n_errors for cell in cells), "requests failed"),
             (sum(cell.summary.n_expect_failed for cell in cells), "answers were not as expected"),
             (sum(cell.summary.n_invalid for cell in cells), "requests are no valid measurements"),
         ):
             if count:
-                found.append(f"With {label}, {count:,} of {sent:,} {what}.")
+                found.append(f"With {cells[0].series.label}, {count:,} of {sent:,} {what}.")
     return found
 
 

@@ -62,7 +62,7 @@ def test_page_is_accessible_and_silent(browser: Browser, report: Path, theme: st
 def test_page_says_first_what_it_found(browser: Browser, report: Path) -> None:
     browser.open(report)
     assert browser.texts(".verdict h2") == [
-        "No fair comparison before the failures are understood",
+        "llamacpp is faster than vllm",
         "2 of 10 cells need a look",
     ]
 

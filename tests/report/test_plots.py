@@ -110,6 +110,14 @@ def test_plot_shows_hostile_text_as_text(text: str) -> None:
     assert drawn["ecdf"].image("png").startswith(b"\x89PNG")
 
 
+def test_numbers_of_a_page_are_those_that_were_drawn() -> None:
+    near = [Estimate("a", 0.97, 0.95, 0.99), Estimate("b", 1.02, 1.01, 1.04)]
+    svg = forest("f", near, what="TTFT", better="lower").inline()
+    drawn = {text for text in re.findall(r">([^<]*)</text>", svg) if text.endswith("×")}
+    assert {"1×", "0.95×"} <= drawn
+    assert len(drawn) == svg.count("×</text>")
+
+
 def test_description_says_what_is_drawn() -> None:
     drawn = plots()
     assert "vllm: 200 values" in drawn["ecdf"].description

@@ -32,6 +32,14 @@ def test_numbers_are_over_all_requests_and_few_are_kept(tmp_path: Path) -> None:
     assert (found.summaries[0].ttft_ms.n, len(cell.averaged)) == (KEPT + 60, KEPT)
 
 
+def test_late_answers_that_are_not_as_expected_are_kept_once(tmp_path: Path) -> None:
+    rows = [runs.record(n, expect_failures=["wrong"] if n in {3, KEPT + 5} else []) for n in range(KEPT + 9)]
+    for found in (read(runs.folder(tmp_path, rows)), run_of("x", {}, rows)):
+        (cell,) = found.cells.values()
+        kept = [record["round"] for record in (*cell.averaged, *cell.failed)]
+        assert kept == [*range(KEPT), KEPT + 5]
+
+
 def test_run_that_was_killed_is_read_up_to_there(tmp_path: Path) -> None:
     folder = runs.folder(tmp_path, ended_at=None)
     with (folder / "requests.jsonl").open("a") as file:

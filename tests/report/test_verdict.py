@@ -110,6 +110,12 @@ def test_failures_come_before_speed() -> None:
     assert "With new, 2 of 14 requests failed." in found.sentences
 
 
+def test_failures_in_cases_that_only_one_has_do_not_count() -> None:
+    other = [*runs.records(12, speed=1.5), runs.failure(case="other")]
+    (found,) = decided(runs.run(runs.records(12), "base"), runs.run(other, "new"))
+    assert found.title == "new is faster than base"
+
+
 def test_too_few_requests_are_said() -> None:
     (found,) = decided(runs.run(runs.records(2), "base"), runs.run(runs.records(2, speed=3.0), "new"))
     assert (found.level, found.title) == ("unsure", "Too few requests to tell base from new")

@@ -28,6 +28,7 @@ _PNG_DPI = 160
 _HEAD = 0.36
 """Inches above a plot in a file of its own, for its title."""
 _STYLE = re.compile(r' style="([^"]*)"')
+_TAG = re.compile(r"<[^>]*>")
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _ATTRIBUTES = {"fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity"} | {
     "text-anchor",
@@ -73,7 +74,7 @@ class Plot:
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)
         svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{self.name}-", svg).replace("xlink:href", "href")
         svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
-        svg = _NUMBER.sub(lambda match: f"{float(match.group()):.1f}", svg)
+        svg = _TAG.sub(_rounded, svg)
         svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n", " ", svg))
         for colour, name in _NAMES.items():
             svg = svg.replace(f'"{colour}"', f'"var(--{name})"')
@@ -111,6 +112,11 @@ class Plot:
 _NAMES = {getattr(LIGHT, name): name for name in ("background", "ink", "muted", "grid", "accent", "bad")} | {
     colour: f"series-{number}" for number, colour in enumerate(LIGHT.series)
 }
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """Return a tag with its coordinates to a tenth of a point; the text between tags is left as it is."""
+    return _NUMBER.sub(lambda match: f"{float(match.group()):.1f}", tag.group())
 
 
 def _attributes(match: re.Match[str]) -> str:
