@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.amplifier.messages import wire_messages
+from pytest_modellens.amplifier.native import native_fields, native_messages
 from pytest_modellens.amplifier.repair import repaired
 from pytest_modellens.models import RunRequest
 
@@ -60,6 +61,8 @@ def ask(
         extra["top_p"] = msgspec.UNSET
     if stop := pick("stop"):
         extra["stop"] = stop
+    if profile.is_native:
+        messages, extra = native_messages(messages), native_fields(extra)
     is_streamed = settings.use_streaming and (request.metadata or {}).get("stream") is not False
     found = RunRequest(
         prompt="",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ModellensLlamacppProvider",
     "ModellensLocalProvider",
+    "ModellensOllamaProvider",
     "ModellensOpenaiProvider",
     "ModellensVllmProvider",
 ]
@@ -34,6 +35,12 @@ class ModellensLlamacppProvider(ModellensProvider):
     """llama.cpp's llama-server."""
 
     profile: ClassVar[Profile] = PROFILES["llamacpp"]
+
+
+class ModellensOllamaProvider(ModellensProvider):
+    """Ollama, through its native API."""
+
+    profile: ClassVar[Profile] = PROFILES["ollama"]
 
 
 class ModellensLocalProvider(ModellensProvider):

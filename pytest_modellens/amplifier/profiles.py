@@ -39,6 +39,8 @@ class Profile:
     """How a cut answer is continued: it is the beginning of the next one, or the model is told to."""
     prefix_fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the body that make it a beginning."""
+    is_native: bool = False
+    """Whether it is asked through Ollama's API instead of OpenAI's."""
     context_window: int = 8192
     """Tokens that a session may plan with when the server does not say."""
 
@@ -78,6 +80,16 @@ _ALL = (
         key_env="LLAMA_API_KEY",
         reasoning_fields=("reasoning_content",),
         effort="template",
+    ),
+    Profile(
+        "ollama",
+        "Ollama (modellens)",
+        url_env="OLLAMA_HOST",
+        key_env="OLLAMA_API_KEY",
+        reasoning_fields=("thinking",),
+        effort="field",
+        is_native=True,
+        context_window=4096,
     ),
     Profile("local", "Embedded small model (modellens)", is_local=True, effort="template"),
 )

@@ -149,7 +149,11 @@ class ModellensProvider:
         return self.settings.api_key or os.environ.get(self.profile.key_env or "") or None
 
     def _base_url_given(self) -> str | None:
-        return self.settings.base_url or os.environ.get(self.profile.url_env or "") or None
+        if self.settings.base_url:
+            return self.settings.base_url
+        given = os.environ.get(self.profile.url_env or "")
+        # OLLAMA_HOST is a host and a port; 0.0.0.0 is where a server listens, not where it is.
+        return f"http://{given}".replace("//0.0.0.0", "//127.0.0.1") if given and "://" not in given else given or None
 
     def _http_adapter(self) -> HTTPProvider:
         adapter: HTTPProvider = create_provider(  # type: ignore[assignment]  # the name decides the class

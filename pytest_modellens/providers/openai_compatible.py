@@ -104,7 +104,7 @@ class OpenAICompatibleProvider(HTTPProvider):
         }
         try:
             fields = {**self.body(request), **request.extra}
-            body = msgspec.json.encode({key: value for key, value in fields.items() if value is not msgspec.UNSET})
+            body = msgspec.json.encode(_sent(fields))
         except (UnicodeEncodeError, TypeError, OverflowError) as exc:
             raise ConfigError(f"request body: cannot be written as JSON ({exc})") from exc
         return WireRequest(
@@ -150,3 +150,9 @@ class OpenAICompatibleProvider(HTTPProvider):
     def error_message(self, body: bytes) -> str:
         """Return the human part of the body of an error status."""
         return message_of(body)
+
+
+def _sent(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are set, of tables within them too."""
+    given = {key: value for key, value in fields.items() if value is not msgspec.UNSET}
+    return {key: _sent(value) if isinstance(value, dict) else value for key, value in given.items()}

@@ -12,7 +12,12 @@ from amplifier_core.message_models import Usage
 from pytest_modellens.amplifier.cost_report import CostReport
 from pytest_modellens.amplifier.describing import cost_tier, model_info
 from pytest_modellens.amplifier.failures import retry_after_s
-from pytest_modellens.amplifier.modules import ModellensLocalProvider, ModellensOpenaiProvider, ModellensVllmProvider
+from pytest_modellens.amplifier.modules import (
+    ModellensLocalProvider,
+    ModellensOllamaProvider,
+    ModellensOpenaiProvider,
+    ModellensVllmProvider,
+)
 from pytest_modellens.amplifier.profiles import PROFILES
 from pytest_modellens.amplifier.settings import read_settings
 from pytest_modellens.bridge.expansion import expand
@@ -62,6 +67,14 @@ def test_wrong_configuration_is_the_kernels_error_when_made() -> None:
         with pytest.raises(llm_errors.ConfigurationError) as caught:
             ModellensVllmProvider(config=config)
         assert isinstance(caught.value.__cause__, ConfigError)
+
+
+def test_host_of_the_environment_is_taken_as_ollama_means_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "0.0.0.0:1234")
+    made = ModellensOllamaProvider(config={})
+    assert made._base_url_given() == "http://127.0.0.1:1234"
+    monkeypatch.setenv("OLLAMA_HOST", "https://there")
+    assert ModellensOllamaProvider(config={})._base_url_given() == "https://there"
 
 
 def test_constructor_forms_of_applications_work() -> None:

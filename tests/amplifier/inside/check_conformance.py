@@ -13,6 +13,7 @@ from pytest_modellens.bridge.conformance import check_module
 from pytest_modellens.bridge.loading import find_module
 from pytest_modellens.bridge.proxy import RecordingProxy
 from pytest_modellens.truth.client import TruthServer
+from pytest_modellens.urls import get_root_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 OURS = sorted(path.name for path in ROOT.glob("amplifier_module_provider_modellens_*"))
-REMOTE = [name for name in OURS if not name.endswith("_local")]
+REMOTE = [name for name in OURS if not name.endswith(("_local", "_ollama"))]
 FREE = {"max_retries": 0, "prices": {"*": {"input": 0, "output": 0}}}
 
 
@@ -40,6 +41,16 @@ def test_module_shows_all_of_the_list(package: str, proxy: RecordingProxy) -> No
     config = {**FREE, "base_url": proxy.url}
     checks = asyncio.run(check_module(find_module(package), config, model="truth:reasoning", proxy=proxy))
     assert failed(checks) == {}
+    assert len(checks) == 22
+
+
+def test_ollama_module_shows_all_of_the_list_through_its_native_api() -> None:
+    with TruthServer() as server, RecordingProxy(get_root_url(server.url)) as proxy:
+        module = find_module("modellens-ollama")
+        config = {**FREE, "base_url": proxy.url}
+        checks = asyncio.run(check_module(module, config, model="truth:ollama-thinking", proxy=proxy))
+        assert failed(checks) == {}
+        assert {passed.path for passed in proxy.passed if passed.method == "POST"} == {"/api/chat"}
     assert len(checks) == 22
 
 

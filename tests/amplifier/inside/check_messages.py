@@ -27,7 +27,7 @@ from pytest_modellens.amplifier.repair import NO_RESULT, repaired
 from pytest_modellens.amplifier.settings import read_settings
 from pytest_modellens.providers.registry import create_provider
 
-OPENAI, VLLM, LLAMACPP = PROFILES["openai"], PROFILES["vllm"], PROFILES["llamacpp"]
+OPENAI, VLLM, LLAMACPP, OLLAMA = (PROFILES[name] for name in ("openai", "vllm", "llamacpp", "ollama"))
 CALL = ToolCallBlock(id="c1", name="look", input={"at": "clock"})
 WIRE_CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "clock"}'}}
 
@@ -244,6 +244,41 @@ def test_continuation_is_asked_for_as_the_server_has_it() -> None:
     assert more.extra["continue_final_message"] is True
     assert going_on(asked.request, "One", OPENAI).conversation()[-1]["role"] == "user"
     assert "continue_final_message" not in going_on(asked.request, "One", LLAMACPP).extra
+
+
+def test_ollama_is_asked_natively() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"at": "clock"}}}
+    messages = [
+        says("user", "hi"),
+        says("assistant", [ThinkingBlock(thinking="hm"), CALL]),
+        says("tool", "noon", tool_call_id="c1"),
+    ]
+    schema = ResponseFormatJsonSchema(json_schema={"type": "object"})
+    request = ChatRequest(
+        messages=messages,
+        tools=[ToolSpec(name="look", parameters={})],
+        tool_choice="look",
+        stop=["x"],
+        reasoning_effort="low",
+        response_format=schema,
+        max_output_tokens=7,
+    )
+    sent = body(request, profile=OLLAMA, config={"extra_body": {"options": {"num_ctx": 512}, "keep_alive": 5}})
+    assert sent["messages"][1] == {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [call]}
+    assert sent["messages"][2]["tool_name"] == "look"
+    assert sent["options"] == {"num_predict": 7, "stop": ["x"], "num_ctx": 512}
+    assert (sent["format"], sent["think"], sent["keep_alive"]) == ({"type": "object"}, "low", 5)
+    assert not {"tool_choice", "stop", "temperature", "response_format", "reasoning_effort"} & sent.keys()
+    sent = body(chat(temperature=0.5, response_format=ResponseFormatJson()), profile=OLLAMA)
+    assert (sent["options"]["temperature"], sent["format"]) == (0.5, "json")
+    assert "top_p" not in sent["options"]
+
+
+def test_arguments_that_are_no_json_reach_ollama_as_text() -> None:
+    stored = {"id": "c1", "name": "look", "arguments": "{oops"}
+    request = ChatRequest(messages=[says("assistant", "", tool_calls=[stored]), says("user", "hi")])
+    sent = body(request, profile=OLLAMA)
+    assert sent["messages"][0]["tool_calls"][0]["function"]["arguments"] == {"arguments": "{oops"}
 
 
 def test_only_who_sets_no_limit_is_continued() -> None:
