@@ -6,11 +6,13 @@ import argparse
 import io
 import os
 import sys
+import time
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_modellens import __version__
+from pytest_modellens.bridge.commands import add_commands
 from pytest_modellens.errors import ModelLensError
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    finally:
+        # The Rust engine of Amplifier's kernel can crash when Python ends while its threads let go of what they hold.
+        if "amplifier_core._engine" in sys.modules:
+            time.sleep(0.05)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_show)
 
     providers = commands.add_parser("providers", help="look for servers: which answer, where, and with which models")
-    providers.add_argument("url", nargs="?", help="look only here (default: the usual ports of this machine)")
+    providers.add_argument("url", nargs="?", help="look only here, or describe amplifier:MODULE")
     providers.set_defaults(command=_providers)
     report = commands.add_parser("report", help="write the HTML report of one run, or a comparison of several")
     report.add_argument("runs", nargs="*", default=["latest"], metavar="RUN", help="as for show; the first is the base")
@@ -93,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_results(again)
     again.set_defaults(command=_recompute)
+
+    amplifier = commands.add_parser("amplifier", help="mount plans for Amplifier, and a judge of its provider modules")
+    add_commands(amplifier)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
     schema.set_defaults(command=_schema)
@@ -251,9 +260,15 @@ def _providers(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_modellens.providers.discovery import find_servers, probed_classes
+    from pytest_modellens.providers.registry import AMPLIFIER, is_amplifier
     from pytest_modellens.report.providers_table import ProviderRow, providers_table, row_of, why_none
     from pytest_modellens.urls import normalize_base_url
 
+    if options.url and is_amplifier(options.url):
+        from pytest_modellens.bridge.portrait import portrait
+
+        print("\n".join(portrait(options.url.removeprefix(AMPLIFIER))))
+        return 0
     search = find_servers(normalize_base_url(options.url) if options.url else None)
     rows = [row_of(server) for server in search.found]
     if not options.url:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_modellens.bridge.expansion import expand
+from pytest_modellens.bridge.loading import require_amplifier
 from pytest_modellens.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,12 +51,27 @@ def read_entry(path: Path, module: Module, *, env: Mapping[str, str] = os.enviro
     return Entry(expanded, tuple(dict.fromkeys(_NAMES.findall(str(config)))))
 
 
-def plan_for(module: Module, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan with `module` as its provider; its session has the modules that Amplifier's own plans have."""
-    return {
+def plan_for(module_id: str, config: Mapping[str, Any]) -> str:
+    """Return a mount plan, as YAML, with that provider module; its session has the modules of Amplifier's own plans.
+
+    Raises:
+        MissingExtraError: amplifier_core, which has to find it valid, is not installed.
+        ConfigError: it does not find it valid.
+    """
+    import yaml
+
+    require_amplifier()
+    from amplifier_core.validation import MountPlanValidator
+
+    plan = {
         "session": {"orchestrator": {"module": "loop-streaming"}, "context": {"module": "context-simple"}},
-        "providers": [{"module": module.id, **({"config": dict(config)} if config else {})}],
+        "providers": [{"module": module_id, **({"config": dict(config)} if config else {})}],
     }
+    result = MountPlanValidator().validate(plan)
+    if not result.passed:
+        raise ConfigError(f"{module_id}: no valid plan comes of it ({result.format_errors()})")
+    text: str = yaml.safe_dump(plan, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _load(path: Path) -> Any:

@@ -5,6 +5,10 @@ only; what measures and reports is imported when a suite is really run.
 from __future__ import annotations
 
 import gc
+import os
+import sys
+import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,8 +33,21 @@ if TYPE_CHECKING:
 __all__ = ["cell", "hardware", "model", "model_server", "modellens", "provider", "truth_server"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    _check_amplifier(pluginmanager)
     add_options(parser)
+
+
+def _check_amplifier(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Say what is missing before amplifier-core's plugin, loaded after this one, ends the run with a traceback."""
+    if find_spec("amplifier_core") is None or find_spec("pytest_asyncio") is not None:
+        return
+    if pluginmanager.is_blocked("amplifier_module") or os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        return
+    raise pytest.UsageError(
+        "amplifier-core's pytest plugin needs pytest-asyncio, which is not installed "
+        "(pip install 'pytest-modellens[amplifier]', or run pytest with -p no:amplifier_module)"
+    )
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -136,6 +153,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         from pytest_modellens.plugin.opted_out import show_opted_out
 
         show_opted_out(terminalreporter)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    # The Rust engine of Amplifier's kernel can crash when Python ends while its threads let go of what they hold.
+    if "amplifier_core._engine" in sys.modules:
+        time.sleep(0.05)
 
 
 @pytest.hookimpl(wrapper=True)
