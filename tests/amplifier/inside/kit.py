@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from contextlib import contextmanager
 from importlib import import_module
@@ -109,8 +108,3 @@ def cut_off(*words: str) -> Callable[[Chat], None]:
         chat.close_connection = True
 
     return answer
-
-
-def plain(value: Any) -> Any:
-    """Return `value` as JSON would have it."""
-    return json.loads(json.dumps(value, default=str))
