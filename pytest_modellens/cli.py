@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_modellens import __version__
-from pytest_modellens.bridge.commands import add_commands
+from pytest_modellens.bridge.commands import add_amplifier_commands
 from pytest_modellens.errors import ModelLensError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     again.set_defaults(command=_recompute)
 
     amplifier = commands.add_parser("amplifier", help="mount plans for Amplifier, and a judge of its provider modules")
-    add_commands(amplifier)
+    add_amplifier_commands(amplifier)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of suite files, for editors")
     schema.set_defaults(command=_schema)

@@ -10,13 +10,13 @@ from pytest_modellens.errors import ConfigError
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["add_commands"]
+__all__ = ["add_amplifier_commands"]
 
 _OURS = ("llamacpp", "ollama", "openai", "vllm")
 """Providers that have a module of their own; whoever has none speaks OpenAI's API all the same."""
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
+def add_amplifier_commands(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands; each returns an exit status."""
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     plan = commands.add_parser("plan", help="print a mount plan with one of our modules")
