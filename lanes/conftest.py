@@ -27,15 +27,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_suite(tmp_path: Path) -> Callable[[str, str, str], Run]:
-    """Runs the lanes' suite as a user would, shows what the user would see, and gives the run's records."""
+def run_suite(tmp_path: Path) -> Callable[..., Run]:
+    """Runs a suite, the lanes' own by default, as a user would; shows what a user would see, and gives the records."""
 
-    def run(provider: str, base_url: str, model: str) -> Run:
+    def run(provider: str, base_url: str, model: str, suite: Path = SUITE) -> Run:
         results = tmp_path / "results"
         quiet = ["-p", "no:cacheprovider", "-p", "no:benchmark"]
         asked = [f"--modellens-base-url={base_url}", f"--modellens-model={model}", f"--modellens-results={results}"]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *quiet, "--provider", provider, *asked, str(SUITE)],
+            [sys.executable, "-m", "pytest", *quiet, "--provider", provider, *asked, str(suite)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

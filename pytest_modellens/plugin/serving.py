@@ -225,9 +225,29 @@ def _start(provider: ProviderAdapter, spec: ProviderSpec, settings: Settings, co
     if isinstance(provider, HTTPProvider):
         if not provider.is_listening():
             _no_server(f"{_named(spec)}: no server at {provider.shown_url} ({_how_to_start(provider)})", settings)
+        _refuse_other_kind(provider, spec)
         # Somebody listens but is not well: the requests themselves will show, and record, what it is.
     else:
         _no_server(f"{_named(spec)}: the server does not answer (health_check() is False)", settings)
+
+
+_LOOK_S = 6.0
+"""Longest look at a server that is not well; one that answers at all is known much sooner."""
+
+
+def _refuse_other_kind(provider: HTTPProvider, spec: ProviderSpec) -> None:
+    """Fail the test when what listens looks like another provider's server: its numbers would bear a wrong name."""
+    from pytest_modellens.providers.discovery import find_servers
+
+    found = find_servers(provider.base_url, deadline_s=_LOOK_S).best
+    is_own = found is not None and provider.name in {found.name, *found.also}
+    if found is None or is_own or not type(provider).probe_pages:
+        return
+    pytest.fail(
+        f"{_named(spec)}: the server at {provider.shown_url} is not well, and looks like {found.name} "
+        f"({found.fact}; use --provider {found.name}=URL, or --provider openai=URL for whatever speaks its API)",
+        pytrace=False,
+    )
 
 
 def _named(spec: ProviderSpec) -> str:

@@ -37,7 +37,7 @@ class FakeServer(ThreadingHTTPServer):
         self.pages: list[str] = []
         """Paths of the control plane that were asked for, in order."""
         self.more_pages: dict[str, Any] = {}
-        """More pages, or others in the place of the usual ones."""
+        """More pages, or others in the place of the usual ones; None: there is no such page."""
 
     @property
     def url(self) -> str:
@@ -75,7 +75,8 @@ class Chat(BaseHTTPRequestHandler):
             "/v1/models": {"data": [{"id": model} for model in self.server.models]},
             **self.server.more_pages,
         }
-        self.json(known[self.path]) if self.path in known else self.json({"error": "no such page"}, status=404)
+        shown = known.get(self.path)
+        self.json({"error": "no such page"}, status=404) if shown is None else self.json(shown)
 
     def do_POST(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

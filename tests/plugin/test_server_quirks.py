@@ -192,3 +192,18 @@ def test_server_without_a_health_page_is_measured_all_the_same(project: Project)
     with fake_server(stream("a", "b")) as server:
         project.run(server, name="jan").assert_outcomes(passed=1)
         project.run(server, name="tgi").assert_outcomes(passed=1)
+
+
+def test_provider_that_is_pointed_at_a_server_of_another_kind_says_which(project: Project) -> None:
+    project.case(defaults="rounds: 1, warmup: 0")
+    with fake_server(stream("a", "b")) as server:
+        ollama(server)
+        server.more_pages |= {"/health": None, "/props": None}
+        result = project.run(server, name="vllm")
+        assert server.chats == []
+        project.run(server, name="openai").assert_outcomes(passed=1)  # which takes whatever speaks its API
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [f"vllm: the server at {server.url} is not well, and looks like ollama (/api/version and /api/tags *"]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
