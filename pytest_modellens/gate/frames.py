@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.gate.limits import RelativeLimit
 
-__all__ = ["ARMS", "IncomparableError", "Table", "table_of"]
+__all__ = ["ARMS", "IncomparableError", "Table", "some", "table_of"]
 
 ARMS = ("baseline", "candidate")
 _KEYS = {"ab": ("job", "start", "block", "case"), "stored": ("job", "case")}
