@@ -21,7 +21,7 @@ from pytest_modellens.errors import (
     TruncatedError,
 )
 from pytest_modellens.measure.clock import enable_kernel_stamps, now_ns, realtime_offset_ns
-from pytest_modellens.measure.connection import READ, READ_BYTES, WRITE, Connection
+from pytest_modellens.measure.connection import READ, WRITE, Connection
 from pytest_modellens.measure.exchange import Exchange
 from pytest_modellens.measure.http1 import idle_limit_s
 from pytest_modellens.measure.names import look_up
@@ -57,7 +57,6 @@ class Client:
         self._idle: dict[Route, list[Connection]] = {}
         self._routes: dict[tuple[str, bool], Route] = {}
         self._addresses: dict[tuple[str, int], Addresses] = {}
-        self._buffer = memoryview(bytearray(READ_BYTES))
         self._next_tick_ns = 0
         # The kernel begins to stamp some time after the first socket asks for it, so one asks before any request.
         self._stamp_keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -247,7 +246,7 @@ class Client:
         connection = exchange.connection
         assert connection is not None
         try:
-            read = connection.receive(self._buffer)
+            read = connection.receive()
         except OSError as exc:
             if self._begin_again(exchange):
                 return

@@ -29,8 +29,8 @@ __all__ = ["READ", "READ_BYTES", "WRITE", "Connection", "tls_context"]
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
-READ_BYTES = 65536
-_FEW_BYTES = 1024
+READ_BYTES = 8192
+"""Longest read. A read begins as bytes of this length, and leaves a hole in memory when it is shrunk to what came."""
 
 
 @cache
@@ -205,11 +205,10 @@ class Connection:
         """
         return self._send_raw(data)
 
-    def receive(self, buffer: memoryview) -> tuple[int, int | None, bytes] | None:
+    def receive(self) -> tuple[int, int | None, bytes] | None:
         """Return (read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes); no bytes at the end of the stream.
 
-        None when nothing is there, or only part of a TLS record. `buffer` bounds a read, and is the caller's to use
-        again: bytes that a socket makes begin as large as the bound, and leave holes in memory where they shrink.
+        None when nothing is there, or only part of a TLS record.
 
         Raises:
             OSError: the connection broke.
@@ -218,16 +217,15 @@ class Connection:
         assert self.sock is not None
         try:
             if self.has_kernel_stamps:
-                size, ancillary, _, _ = self.sock.recvmsg_into([buffer], ancillary_bytes)
+                data, ancillary, _, _ = self.sock.recvmsg(READ_BYTES, ancillary_bytes)
                 now = now_ns()
                 stamp = stamp_of(ancillary)
             else:
-                size = self.sock.recv_into(buffer)
+                data = self.sock.recv(READ_BYTES)
                 now = now_ns()
                 stamp = None
         except BlockingIOError:
             return None
-        data = bytes(buffer[:size])
         if self._tls is not None and data:
             data = self._open_records(data)
             if not data:
@@ -253,7 +251,7 @@ class Connection:
             return False
         try:
             # Session tickets may be waiting under TLS; anything else before a request means that the server gave up.
-            return self.receive(memoryview(bytearray(_FEW_BYTES))) is None
+            return self.receive() is None
         except (OSError, ProtocolError):
             return False
 

@@ -18,7 +18,6 @@ from tests.fault_server import FaultServer, Read, Wait, response
 if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
 
-BUFFER = memoryview(bytearray(1024))
 TUNNEL = Route(tls=True, host="::1", port=8443, proxy=Proxy("proxy", 3128, "http://proxy:3128"))
 
 
@@ -43,11 +42,6 @@ class Stub:
             raise BlockingIOError
         return data
 
-    def recv_into(self, buffer: memoryview) -> int:
-        data = self.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
 
 def over(stub: Stub) -> Connection:
     connection = Connection(TUNNEL, [])
@@ -63,8 +57,8 @@ def test_tunnel_waits_for_a_slow_proxy() -> None:
 
 def test_read_that_was_a_false_alarm_is_nothing() -> None:
     connection = over(Stub(takes=[], gives=[None, b"x"]))
-    assert connection.receive(BUFFER) is None
-    read = connection.receive(BUFFER)
+    assert connection.receive() is None
+    read = connection.receive()
     assert read is not None
     assert read[1:] == (None, b"x")
 
