@@ -98,7 +98,7 @@ def client_health(
     if schedule_delay_p99_ms is not None and schedule_delay_p99_ms > max(LATE_FLOOR_MS, LATE_SHARE * typical):
         reasons.append(f"p99 schedule delay {schedule_delay_p99_ms:.3g} ms")
     if asked is not None and achieved is not None and achieved < MIN_ACHIEVED * asked:
-        reasons.append(f"{achieved:.3g} of {asked:.3g} asked for")
+        reasons.append(f"{_shown(achieved)} of {_shown(asked)} asked for")
     unknown = not kernel_stamps and read_delay_p99_ms is None
     if unknown and client_cpu_share is not None and client_cpu_share > BUSY_SHARE:
         reasons.append(f"client busy {client_cpu_share:.0%} of a core")
@@ -113,3 +113,7 @@ def client_health(
         achieved=achieved,
         workers=workers,
     )
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

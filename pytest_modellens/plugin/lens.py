@@ -125,7 +125,7 @@ class Lens:
             self._stop(exc)
         except ModelLensError as exc:
             _spare(benchmark)
-            pytest.fail(f"{self._where(cell)}: {exc}", pytrace=False)
+            raise pytest.fail.Exception(f"{self._where(cell)}: {exc}", pytrace=False) from None
         self._publish(run, benchmark)
         found = findings(run.records, limits=cell.case.limits, planned=run.planned, stopped=run.stopped)
         if found and run.request.model == GUESSED_MODEL and any(not record.ok for record in run.records):

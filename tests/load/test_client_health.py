@@ -69,6 +69,7 @@ def test_late_starts_are_a_reason() -> None:
 def test_less_load_than_asked_for_is_a_reason() -> None:
     assert reasons(asked=10, achieved=9) == ()
     assert reasons(asked=10, achieved=8.9) == ("8.9 of 10 asked for",)
+    assert reasons(asked=1024, achieved=128.4) == ("128 of 1,024 asked for",)
     assert reasons(asked=10, achieved=None) == ()
 
 

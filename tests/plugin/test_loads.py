@@ -150,6 +150,7 @@ def test_bad_rows_of_a_data_set_fail_the_test_with_their_lines(project: Project,
     result.stdout.fnmatch_lines(["suites/load.yaml:3: *rows.jsonl:2: has no field 'prompt' (there is 'question')"])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*Warning*")
+    result.stdout.no_fnmatch_line("*another exception*")
     assert server.chats == []
 
 
