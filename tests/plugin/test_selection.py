@@ -130,9 +130,9 @@ def test_junit_holds_medians_and_failures(suite: Project, server: FakeServer) ->
     suite.run(server, "--junitxml=out.xml", "-W", "error").assert_outcomes(passed=3, failed=1)
     cases = ElementTree.parse(suite.path / "out.xml").getroot().findall(".//testcase")
     assert [case.get("name") for case in cases][:2] == ["capital[llamacpp]", "summary[llamacpp-temperature0.0]"]
-    properties = {item.get("name"): float(item.get("value", "")) for item in cases[0].findall(".//property")}
-    assert properties["modellens_ttft_ms"] > 0
-    assert properties["modellens_total_time_ms"] >= properties["modellens_ttft_ms"]
+    properties = {item.get("name"): item.get("value", "") for item in cases[0].findall(".//property")}
+    assert properties["modellens_provider"] == "llamacpp"
+    assert float(properties["modellens_total_time_ms"]) >= float(properties["modellens_ttft_ms"]) > 0
     failure = cases[3].find("failure")
     assert failure is not None
     assert "1 of 1 answers are not as expected" in (failure.get("message") or "")
