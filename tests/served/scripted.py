@@ -70,6 +70,7 @@ def main() -> None:
     if "noisy" in BEHAVIOURS:
         for number in range(60_000):
             print(f"line {number}: " + "x" * 80)
+        sys.stdout.flush()
     if "rude" in BEHAVIOURS:
         print(
             f"\x1b[31mred\x1b[0m \x1b]0;title\x07 api_key={os.environ['SERVER_SECRET']} {os.environ['SERVER_SECRET']}"
