@@ -51,14 +51,14 @@ class Run:
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         self._world, self._rng = world, rng
-        self._prompts = PROMPT_SD * rng.normal(size=(CASES, 1))
+        self.prompts = PROMPT_SD * rng.normal(size=(CASES, 1))
 
     def arm(self, session: float, slower: float = 0.0, repeats: int = REPEATS) -> Array:
         """Return an arm whose tokens per second are lower by the share `slower`."""
         start = START_SD * self._rng.normal()
         noise = REQUEST_SD * self._correlated(repeats)
         stalled = np.log(self._world.stall) * (self._rng.random((CASES, repeats)) < STALLS)
-        return np.asarray(self._prompts + session + start - np.log1p(-slower) + noise + stalled)
+        return np.asarray(self.prompts + session + start - np.log1p(-slower) + noise + stalled)
 
     def session(self) -> float:
         return SESSION_SD * float(self._rng.normal())
@@ -141,7 +141,7 @@ def goodput(run: Run, slower: float, limit: float) -> Outcome:
     """Gate the share of requests within an objective that 90 % meet, at `limit` percentage points."""
     session = run.session()
     arms = [run.arm(session, repeats=5 * REPEATS), run.arm(session, slower, repeats=5 * REPEATS)]
-    bounds = run._prompts + session + 1.2816 * REQUEST_SD  # noqa: SLF001
+    bounds = run.prompts + session + 1.2816 * REQUEST_SD
     frames = [frame(arm - bounds, metric="goodput", slo=0.0) for arm in arms]
     return Outcome(judge(*frames, limits={"goodput": -limit}).verdict, arms[0].size)
 
@@ -151,7 +151,7 @@ def mean_rule(base: Array, new: Array, limit: float) -> bool:
     return bool((np.exp(new).mean(axis=1) > (1 + limit) * np.exp(base).mean(axis=1)).any())
 
 
-def welch(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001
+def welch(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001  # all rules are called alike
     """A t-test of every case at 5 %."""
     found = stats.ttest_ind(np.exp(new), np.exp(base), axis=1, equal_var=False, alternative="greater")
     return bool((found.pvalue <= 0.05).any())
@@ -164,14 +164,14 @@ def mann_whitney(base: Array, new: Array, limit: float) -> bool:
     return bool(((p <= 0.05) & beyond).any())
 
 
-def bootstrap(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001
+def bootstrap(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001  # all rules are called alike
     """Criterion's: the 95 % bootstrap interval of a case's mean lies beyond a noise threshold of 1 %."""
     rng = np.random.default_rng(0)
     means = [np.exp(arm)[:, rng.integers(0, arm.shape[1], (500, arm.shape[1]))].mean(axis=2) for arm in (base, new)]
     return bool((np.quantile(means[1] / means[0], 0.025, axis=1) > 1.01).any())
 
 
-def asv(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001
+def asv(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001  # all rules are called alike
     """asv compare: medians apart by a factor of 1.1, and a Mann-Whitney test at 0.2 %."""
     p = stats.mannwhitneyu(new, base, axis=1, alternative="two-sided").pvalue
     return bool(((p < 0.002) & (np.median(new, axis=1) - np.median(base, axis=1) > np.log(1.1))).any())

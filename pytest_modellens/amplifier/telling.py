@@ -54,7 +54,7 @@ class Teller:
         try:
             payload = {"request_id": self.request_id, "provider": self._provider, **fields}
             await self._hooks.emit(event, _carriable(payload))
-        except Exception:  # a hook is foreign code
+        except Exception:  # a hook is foreign code, and the call must survive it
             log.exception("%s: event %s could not be emitted", self._provider, event)
 
     async def part(self, part: TextPart) -> None:

@@ -111,7 +111,7 @@ async def _check_models(found: _List, provider: Any) -> None:
         return
     try:
         models = await listing()
-    except Exception as exc:  # noqa: BLE001  # foreign code
+    except Exception as exc:  # noqa: BLE001  # foreign code: whatever it raises is the finding
         models = exc
     good = isinstance(models, list) and all(isinstance(model, ModelInfo) for model in models)
     found.must("list_models is async and returns a list of ModelInfo", good, f"gave {models!r:.200}")
@@ -210,5 +210,5 @@ def _called(function: Callable[..., Any] | None, *arguments: Any) -> Any:
         return None
     try:
         return function(*arguments)
-    except Exception as exc:  # noqa: BLE001  # foreign code
+    except Exception as exc:  # noqa: BLE001  # foreign code: whatever it raises is the finding
         return exc

@@ -74,7 +74,7 @@ async def mount(module: Module, config: Mapping[str, Any]) -> Mounted:
         outcome = await asyncio.wait_for(module.mount(coordinator, dict(config)), MOUNT_S)
     except TimeoutError as exc:
         raise ConfigError(f"{where}: mount() did not end within {MOUNT_S:g} s") from exc
-    except Exception as exc:  # foreign code
+    except Exception as exc:  # foreign code: anything can come, and the user is told which
         raise ConfigError(f"{where}: mount() failed with {type(exc).__name__}: {redact_text(str(exc))}") from exc
     providers = dict(coordinator.get("providers") or {})
     if not providers:

@@ -38,7 +38,7 @@ def replay(entry: Entry, request: RunRequest, exchange: Exchange) -> Reply:
     vars(provider)["served_model"] = lambda _asked, _answered: entry.served is not False
     try:
         return provider.decode(request, exchange)
-    except Exception as exc:
+    except Exception as exc:  # a provider of another package, or of another version: anything can come
         raise StorageError(
             f"provider {entry.provider!r}: {entry.module}:{entry.class_} cannot decode this any more "
             f"({type(exc).__name__}: {exc})"
