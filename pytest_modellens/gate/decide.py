@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pytest_modellens.gate.compare import compare
 from pytest_modellens.gate.frames import IncomparableError, some, table_of
 from pytest_modellens.gate.levels import holm, nominal_level
 from pytest_modellens.gate.limits import relative_limits
+from pytest_modellens.gate.stored import too_few_sessions
 from pytest_modellens.gate.verdict import CaseVerdict, MetricVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ def judge(
         except IncomparableError as exc:
             judged[limit] = MetricVerdict(limit.name, limit.limit, "incomparable", str(exc))
     if found:
-        judged |= _Decision(found, table.cases, levels, UNITS[design]).metrics()
+        decided = _Decision(found, table.cases, levels, UNITS[design]).metrics()
+        too_few = too_few_sessions(table) if design == "stored" else None
+        judged |= {limit: _undecided(one, too_few) if too_few else one for limit, one in decided.items()}
     metrics = tuple(judged[limit] for limit in relative)
     return Verdict(*_together(metrics), metrics, **about)
 
@@ -179,6 +183,12 @@ class _Decision:
         if one.needed(distance, **levels, falling=1.0) is not None:
             return None, f"{undecided}, and more of them alone would not decide it: {_ALSO[self._unit]}"
         return None, f"{undecided}: the change is too near to the limit"
+
+
+def _undecided(found: MetricVerdict, reason: str) -> MetricVerdict:
+    """Return what was found without any verdict on it."""
+    cases = tuple(replace(case, verdict="inconclusive") for case in found.cases)
+    return replace(found, verdict="inconclusive", reason=reason, more=None, cases=cases)
 
 
 def _z(tail: float) -> float:

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.session import Session
     from pytest_modellens.gate.verdict import Verdict
 
-__all__ = ["ENOUGH", "RunVerdict", "judge_run"]
-
-ENOUGH = 5
-"""Sessions from which on a baseline can decide what a gate usually asks."""
+__all__ = ["RunVerdict", "judge_run"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,9 @@ def session_of(name: str, meta: Mapping[str, Any], records: Iterable[Mapping[str
             if facts.get(fact) in {None, "unknown"}:
                 facts[fact] = record.get(fact)
         rows.append(_row(key, record))
-    return Session(name=name, made_at=meta.get("started_at"), machine=_machine(meta), cases=cases, rows=rows)
+    definitions = measured[0].get("metric_definitions", METRIC_DEFINITIONS) if measured else METRIC_DEFINITIONS
+    machine = {**_machine(meta), "metric_definitions": definitions}
+    return Session(name=name, made_at=meta.get("started_at"), machine=machine, cases=cases, rows=rows)
 
 
 def _row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +112,6 @@ def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
         # A kernel keeps a little for itself, and not always the same.
         "memory_gb": round(memory / 1024) if isinstance(memory, (int, float)) else None,
         "gpus": machine.get("gpus") or [],
-        "metric_definitions": METRIC_DEFINITIONS,
     }
 
 

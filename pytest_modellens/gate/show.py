@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from pytest_modellens.gate.run import ENOUGH
 from pytest_modellens.gate.specs import show_change
 from pytest_modellens.text import printable
 
@@ -35,8 +34,6 @@ def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
             lines += _metric(metric)
         if not run.verdict.calibrated:
             lines.append("uncalibrated: sessions are taken to differ by 2 %, server starts by 0.5 %")
-        if run.n_sessions < ENOUGH:
-            lines.append(f"the baseline has {sessions}; {ENOUGH} or more are needed to decide most changes")
     lines += _named("not in the baseline", run.missing)
     lines += _named("in the baseline, not run", run.not_run)
     return [part for line in lines for part in _wrapped(line, width)]

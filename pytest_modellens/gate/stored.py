@@ -8,6 +8,7 @@ import numpy as np
 
 from pytest_modellens.gate.effects import Comparison, Effects, robust
 from pytest_modellens.gate.frames import ARMS, IncomparableError, some
+from pytest_modellens.gate.verdict import MIN_SESSIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,7 @@ __all__ = [
     "rows_by_session",
     "session_effects",
     "session_variance",
+    "too_few_sessions",
 ]
 
 MIN_VALUES = 3
@@ -83,6 +85,15 @@ def extent(arm: NDArray[np.int64]) -> tuple[int, float]:
     """Return the candidate's sessions, and the share of the variance that more of them would make smaller."""
     old, new = (int((arm == number).sum()) for number in (0, 1))
     return new, (1 / new) / (1 / new + 1 / old)
+
+
+def too_few_sessions(table: Table) -> str | None:
+    """Return why nothing can be decided against a baseline of few sessions; None when there are enough."""
+    count = np.unique(table.keys["job"][table.arm == 0]).size
+    if count >= MIN_SESSIONS:
+        return None
+    what = "is a single session" if count == 1 else f"has {count} sessions"
+    return f"the baseline {what}, and nothing is decided with fewer than {MIN_SESSIONS}: {MIN_SESSIONS - count} missing"
 
 
 def session_effects(value: Array, arm: NDArray[np.int64], prior: Array) -> Effects:

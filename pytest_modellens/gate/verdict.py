@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["EXIT_STATUS", "CaseVerdict", "MetricVerdict", "Verdict"]
+__all__ = ["EXIT_STATUS", "MIN_SESSIONS", "CaseVerdict", "MetricVerdict", "Verdict"]
 
 EXIT_STATUS = {"pass": 0, "improvement": 0, "regression": 1, "inconclusive": 3, "incomparable": 4}
 """Exit status of `modellens gate` by verdict."""
+MIN_SESSIONS = 5
+"""Sessions of a baseline without which nothing is decided: how much they differ would be assumed, not seen."""
 
 
 @dataclass(frozen=True, slots=True)

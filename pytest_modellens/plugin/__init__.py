@@ -15,6 +15,7 @@ import pytest
 
 from pytest_modellens.plugin.collect import SuiteModule, parametrize, suite_module
 from pytest_modellens.plugin.fixtures import cell, hardware, model, model_server, modellens, provider, truth_server
+from pytest_modellens.plugin.gate_asked import gate_is_asked_for
 from pytest_modellens.plugin.options import SETTINGS, Settings, add_options
 from pytest_modellens.plugin.stash import (
     CASSETTE_FOLDER,
@@ -80,12 +81,12 @@ def pytest_configure(config: pytest.Config) -> None:
         keep_terminal(config)
         config.stash[RECORDER] = Recorder(config, settings)
         config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
-        if settings.gate or settings.update_baseline:
-            from pytest_modellens.plugin.gating import Gate
-
-            config.pluginmanager.register(Gate(config, settings), "modellens-gate")
     else:
         config.pluginmanager.register(_LateRecorder(config), "modellens-late-recorder")
+    if gate_is_asked_for(config, settings) and not (settings.selfcheck or config.option.collectonly):
+        from pytest_modellens.plugin.gating import Gate
+
+        config.pluginmanager.register(Gate(config, settings), "modellens-gate")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str] | None:

@@ -12,6 +12,8 @@ from pytest_modellens.gate.baseline import add_session, baseline_folder, read_ba
 from pytest_modellens.gate.run import judge_run
 from pytest_modellens.gate.session import case_key, session_of, unfit
 from pytest_modellens.gate.show import verdict_lines
+from pytest_modellens.gate.verdict import MIN_SESSIONS
+from pytest_modellens.plugin.gate_asked import check_gate_options, gate_is_given
 from pytest_modellens.plugin.reports import Passes
 from pytest_modellens.plugin.stash import RECORDER
 
@@ -40,8 +42,8 @@ class Gate:
         self._config = config
         self._settings = settings
         self._passes = Passes(config)
-        self._tests: dict[str, str] = {}
-        """By case key: the test that measured it."""
+        self._tests: dict[str, dict[str, None]] = {}
+        """By case key: the tests that measured it, in order."""
         self._lines: list[str] = []
         self._is_bad = False
 
@@ -55,9 +57,13 @@ class Gate:
         subject = DEFAULT_SUBJECT if self._settings.subject is None else self._settings.subject
         return (*subject, *(self._settings.allow_mismatch or ()))
 
-    @pytest.hookimpl(trylast=True)
+    # Before the recorder makes a folder for the run.
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Refuse a baseline that cannot be read before anything is measured."""
+        """Refuse options that do nothing, and a baseline that cannot be read, before anything is measured."""
+        check_gate_options(self._config, self._settings)
+        if not self._settings.providers and not gate_is_given(self._config):
+            return  # tests of something else, in a project whose ini file has a gate
         try:
             there = read_baseline(self._folder)
         except StorageError as exc:
@@ -72,20 +78,33 @@ class Gate:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._passes.note(report)
         for record in getattr(report, "modellens", {}).get("records", ()):
-            self._tests[case_key(record)] = report.nodeid
+            self._tests.setdefault(case_key(record), {})[report.nodeid] = None
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         # Before the exit status is known, and under xdist when every worker has reported.
         result = yield
         candidate = self._session()
-        if self._settings.gate and candidate.cases:
+        if candidate is None or not candidate.cases:
+            self._say_that_nothing_was_measured(session)
+        elif self._settings.gate:
             self._judge(candidate, self._settings.gate)
         return result
 
-    def _session(self) -> Session:
-        recorder = self._config.stash[RECORDER]
-        return session_of(recorder.folder.name, recorder.meta, recorder.records)
+    def _say_that_nothing_was_measured(self, session: pytest.Session) -> None:
+        """A gate that sees nothing must not look like one that passed."""
+        if session.testsfailed:
+            return  # nor does it
+        if not self._settings.providers and gate_is_given(self._config):
+            flag = "--modellens-gate" if self._settings.gate else "--modellens-update-baseline"
+            raise pytest.UsageError(f"{flag}: nothing was measured (name the server, such as --provider vllm)")
+        if self._settings.providers and self._settings.gate and session.testscollected:
+            self._lines = ["gate: nothing was measured, so nothing was judged"]
+            self._warn(self._lines[0])
+
+    def _session(self) -> Session | None:
+        recorder = self._config.stash.get(RECORDER, None)
+        return None if recorder is None else session_of(recorder.folder.name, recorder.meta, recorder.records)
 
     def _judge(self, candidate: Session, limits: Any) -> None:
         run = judge_run(
@@ -122,7 +141,7 @@ class Gate:
         keys = [*keys]
         recorder = self._config.stash[RECORDER]
         recorder.note_failed((record for record in recorder.records if case_key(record) in keys), text)
-        for nodeid in dict.fromkeys(self._tests[key] for key in keys):
+        for nodeid in dict.fromkeys(nodeid for key in keys for nodeid in self._tests[key]):
             self._passes.take_back(nodeid, when=when, text=text)
 
     def _warn(self, text: str) -> None:
@@ -134,9 +153,9 @@ class Gate:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        if not self._settings.update_baseline:
+        recorder, session = self._config.stash.get(RECORDER, None), self._session()
+        if not self._settings.update_baseline or recorder is None or session is None:
             return
-        recorder = self._config.stash[RECORDER]
         wrong = unfit(recorder.meta, recorder.records)
         if exitstatus != pytest.ExitCode.OK:
             wrong.insert(0, "the run failed")
@@ -144,12 +163,14 @@ class Gate:
             self._lines.append(f"not made a baseline: {'; '.join(wrong)}")
             return
         try:
-            add_session(self._folder, self._session(), may_differ=self._may_differ)
+            add_session(self._folder, session, may_differ=self._may_differ)
         except StorageError as exc:
             self._lines.append(f"not made a baseline: {exc}")
             return
         count = len(read_baseline(self._folder).sessions)
-        self._lines.append(f"baseline {self._folder.name}: this run is its session {count} (review it and commit it)")
+        missing = f"; {MIN_SESSIONS - count} more are needed" if count < MIN_SESSIONS else ""
+        told = f"baseline {self._folder.name}: this run is its session {count} (review it and commit it{missing})"
+        self._lines.append(told)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -66,11 +66,12 @@ def session(number: int = 1, speed: float = 1.0) -> Session:
     return session_of(f"202601{number:02}T000000Z-run", META, records(speed))
 
 
-def run_folder(results: Path, name: str, speed: float = 1.0, **meta: Any) -> None:
+def run_folder(results: Path, name: str, speed: float = 1.0, *, rows: Any = None, **meta: Any) -> None:
     folder = results / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({**META, **meta}))
-    (folder / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records(speed)))
+    lines = [json.dumps(row) + "\n" for row in rows or records(speed)]
+    (folder / "requests.jsonl").write_text("".join(lines))
 
 
 def test_session_keeps_numbers_and_facts_and_no_text() -> None:

@@ -190,16 +190,25 @@ def test_server_starts_may_be_what_is_missing() -> None:
     assert metric.reason.endswith("more of them alone would not decide it: start both servers more often")
 
 
-def test_single_baseline_session_says_little_and_says_so() -> None:
-    found = judge(*Machine(2).stored(sessions=1), limits=TPS, design="stored")
+@pytest.mark.parametrize(
+    ("sessions", "reason"),
+    [
+        (1, "the baseline is a single session, and nothing is decided with fewer than 5: 4 missing"),
+        (4, "the baseline has 4 sessions, and nothing is decided with fewer than 5: 1 missing"),
+    ],
+)
+@pytest.mark.parametrize("drop", [0.0, 0.9, -3.0])
+def test_nothing_is_decided_against_a_few_sessions_whatever_happened(sessions: int, reason: str, drop: float) -> None:
+    found = judge(*Machine(2).stored(sessions=sessions, drop=drop), limits={"tokens_per_second": -0.3}, design="stored")
     metric = only(found)
-    assert found.verdict == "inconclusive"
-    assert found.exit_status == 3
-    assert metric.reason.startswith(
-        "undecided after 1 session, and more of them alone would not decide it: the baseline"
+    assert (found.verdict, found.exit_status) == ("inconclusive", 3)
+    assert metric.reason == reason
+    assert {case.verdict for case in metric.cases} == {"inconclusive"}
+    assert metric.estimate == pytest.approx(-drop, abs=0.2, rel=0.1)
+    assert (
+        judge(*Machine(2).stored(drop=drop), limits={"tokens_per_second": -0.3}, design="stored").verdict
+        == ({0.0: "pass", 0.9: "regression", -3.0: "improvement"}[drop])
     )
-    assert metric.resolution is not None
-    assert metric.resolution < -0.09
 
 
 def test_verdict_of_all_metrics_is_the_worst_of_theirs() -> None:
@@ -229,7 +238,8 @@ def test_identical_arms_without_any_noise_pass() -> None:
     assert judge(same, same, limits=TPS, calibration=QUIET).verdict == "pass"
     slower = frame(np.full((2, 5), 4.0 - 0.2))
     assert judge(same, slower, limits=TPS, calibration=QUIET).verdict == "regression"
-    assert judge(same, slower, limits=TPS, calibration=QUIET, design="stored").verdict == "regression"
+    stored = pd.concat([same.assign(job=job) for job in range(5)])
+    assert judge(stored, slower.assign(job=5), limits=TPS, calibration=QUIET, design="stored").verdict == "regression"
 
 
 def test_case_names_and_keys_of_any_type_are_matched() -> None:

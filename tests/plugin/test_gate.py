@@ -144,8 +144,7 @@ def test_single_session_is_undecided_and_warns_or_fails(gated: Project, server: 
     result.stdout.fnmatch_lines(
         [
             "*ModelLensGateWarning: gate: inconclusive, against baseline main (1 session)",
-            "*undecided*",
-            "the baseline has 1 session; 5 or more are needed to decide most changes",
+            "*the baseline is*",
         ]
     )
     result = gated.run(server, *GATE, "--modellens-inconclusive=fail", "--junitxml=junit.xml")
@@ -250,7 +249,9 @@ def test_session_that_does_not_go_with_the_others_is_refused(gated: Project, ser
 
 def test_accepted_run_is_a_session_that_git_sees(gated: Project, server: FakeServer) -> None:
     result = gated.run(server, "--modellens-update-baseline", "--modellens-baseline=nightly")
-    result.stdout.fnmatch_lines(["baseline nightly: this run is its session 1 (review it and commit it)"])
+    result.stdout.fnmatch_lines(
+        ["baseline nightly: this run is its session 1 (review it and commit it; 4 more are needed)"]
+    )
     (path,) = (gated.path / "results/baselines/nightly").glob("*.json")
     (session,) = read_baseline(path.parent).sessions
     assert len(session.rows) == 18
@@ -281,3 +282,74 @@ def test_run_that_measured_nothing_is_not_judged(gated: Project, server: FakeSer
     result.stdout.no_fnmatch_line("*modellens gate*")
     result = gated.run(server, "--modellens-update-baseline", "-k", "nothing")
     result.stdout.fnmatch_lines(["not made a baseline: *nothing was measured"])
+
+
+def test_gate_that_saw_nothing_does_not_look_like_one_that_passed(gated: Project) -> None:
+    result = gated.run("http://127.0.0.1:9/v1", *GATE)
+    result.assert_outcomes(skipped=3, warnings=1)
+    result.stdout.fnmatch_lines(["gate: nothing was measured, so nothing was judged"])
+
+
+ALONE = {
+    "--modellens-gate=tokens_per_second:-5%": "--modellens-gate: nothing was measured (name the server, *",
+    "--modellens-update-baseline": "--modellens-update-baseline: nothing was measured (name the server, *",
+    "--modellens-baseline=main": "--modellens-baseline: does nothing without --modellens-gate (*) or --modellens-up*",
+    "--modellens-subject=cpu": "--modellens-subject: does nothing without --modellens-gate (*) or --modellens-update*",
+    "--modellens-allow-mismatch=cpu": "--modellens-allow-mismatch: does nothing without --modellens-gate (*) or --*",
+    "--modellens-alpha=0.05": "--modellens-alpha: does nothing without --modellens-gate (such as --modellens-gate *",
+    "--modellens-inconclusive=fail": "--modellens-inconclusive: does nothing without --modellens-gate (*)",
+    "--modellens-require-baseline": "--modellens-require-baseline: does nothing without --modellens-gate (*)",
+}
+
+
+@pytest.mark.parametrize(("option", "message"), ALONE.items())
+def test_option_of_the_gate_alone_is_a_usage_error(gated: Project, option: str, message: str) -> None:
+    gated.write("test_own.py", "def test_own(): pass\n")
+    result = gated.run(None, option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert not (gated.path / "results").exists()
+
+
+def test_option_that_does_nothing_is_refused_before_anything_is_measured(gated: Project, server: FakeServer) -> None:
+    result = gated.run(server, "--modellens-alpha=0.05")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert server.chats == []
+    assert not gated.folders
+    assert gated.run(server, "--modellens-alpha=0.05", "--collect-only").ret == 0
+
+
+def test_gate_of_the_ini_file_lets_other_tests_alone(gated: Project) -> None:
+    gated.pytester.makeini("[pytest]\nmodellens_gate = tokens_per_second:-5%\nmodellens_alpha = 0.05\n")
+    gated.write("test_own.py", "def test_own(): pass\n")
+    gated.write("results/baselines/main/a.json", "{")
+    result = gated.run(None, "test_own.py", "-q")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*gate*")
+
+
+OWN = """
+import pytest
+from pytest_modellens import RunRequest, create_provider
+
+@pytest.fixture(scope="session")
+def provider():
+    return create_provider("llamacpp", base_url="{url}")
+
+@pytest.mark.parametrize("number", range(3))
+def test_own(modellens, number):
+    for _ in range(6):
+        modellens.run(RunRequest("Tell me a story.", "fake", max_tokens=4, stream=True))
+"""
+
+
+def test_gate_judges_tests_that_bring_their_own_provider(
+    gated: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated.write("test_own.py", OWN.replace("{url}", server.url))
+    result = gated.run(None, "test_own.py", "--modellens-update-baseline")
+    result.stdout.fnmatch_lines(["baseline main: this run is its session 1 (*"])
+    assert gated.run(None, "test_own.py", *GATE).ret == 0
+    monkeypatch.setenv("SPEED", "0.5")
+    result = gated.run(None, "test_own.py", *GATE, "--modellens-inconclusive=fail")
+    result.assert_outcomes(failed=3)

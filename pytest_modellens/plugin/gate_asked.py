@@ -1,0 +1,47 @@
+"""Whether a run is to be judged, or made a baseline, and options that would have nothing to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_modellens.plugin.options import Settings
+
+__all__ = ["check_gate_options", "gate_is_asked_for", "gate_is_given"]
+
+_OF_BOTH = ("baseline", "subject", "allow_mismatch")
+_OF_GATE = ("alpha", "inconclusive", "require_baseline")
+_EXAMPLE = "such as --modellens-gate 'tokens_per_second:-5%'"
+
+
+def gate_is_asked_for(config: pytest.Config, settings: Settings) -> bool:
+    """Return whether the gate has anything to do or to say in this run."""
+    return bool(settings.gate or settings.update_baseline or _given(config, (*_OF_BOTH, *_OF_GATE)))
+
+
+def gate_is_given(config: pytest.Config) -> bool:
+    """Return whether the command line itself asks for a verdict or a baseline: such a run must not end in silence."""
+    return bool(_given(config, ("gate", "update_baseline")))
+
+
+def check_gate_options(config: pytest.Config, settings: Settings) -> None:
+    """Refuse options of the command line that nothing makes use of; an ini file may hold them for later.
+
+    Raises:
+        pytest.UsageError: names the first of them, and what it needs.
+    """
+    if settings.gate:
+        return
+    if useless := _given(config, _OF_GATE):
+        raise pytest.UsageError(f"{useless[0]}: does nothing without --modellens-gate ({_EXAMPLE})")
+    if not settings.update_baseline and (useless := _given(config, _OF_BOTH)):
+        raise pytest.UsageError(
+            f"{useless[0]}: does nothing without --modellens-gate ({_EXAMPLE}) or --modellens-update-baseline"
+        )
+
+
+def _given(config: pytest.Config, names: tuple[str, ...]) -> list[str]:
+    """Return the flags of those options that the command line has."""
+    return [f"--modellens-{name.replace('_', '-')}" for name in names if config.getoption(f"modellens_{name}")]
