@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["MB", "Gpu", "GpuReader", "GpuReading", "process_memory_mb", "read_gpus", "total"]
 
 MB = 2**20
+DESKTOP_MB = 512.0
+"""Programs of a desktop hold a compute context, too, where they draw with Vulkan or on Windows: a process that does
+both computes, for us, from so much memory on."""
 T = TypeVar("T")
 
 
@@ -28,6 +31,7 @@ class Gpu:
     name: str | None
     memory_total_mb: float | None
     memory_used_mb: float | None
+    """What the driver reserves for itself is in it."""
     utilization_percent: float | None
     """Share of the driver's last sampling period in which any kernel ran."""
     power_w: float | None
@@ -46,7 +50,7 @@ class Gpu:
     process_memory_mb: Mapping[int, float | None] = field(default_factory=dict)
     """Memory by process id; a process is None when the driver names it without its size."""
     computing: frozenset[int] = frozenset()
-    """Ids of the processes that compute, and not only draw."""
+    """Ids of the processes that compute; not those that only draw, nor the programs of a desktop (`DESKTOP_MB`)."""
     is_split: bool = False
     """True where it is several instances (MIG), each of which has memory and processors of its own."""
 
@@ -128,7 +132,9 @@ class GpuReader:
             clock_reasons=self._clock_reasons(handle),
             # A process that computes and draws is in both lists with the same size: overwritten, not added.
             process_memory_mb={**drawing, **computing},
-            computing=frozenset(computing),
+            computing=frozenset(
+                pid for pid, size in computing.items() if pid not in drawing or (size or 0.0) >= DESKTOP_MB
+            ),
             is_split=(self._tell(lambda: nvml.nvmlDeviceGetMigMode(handle)) or [0])[0] == 1,
         )
 

@@ -29,6 +29,9 @@ _REASONS = {
 THROTTLING = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"})
 """Reasons that say that something is wrong with the machine: heat, or too little power. A card at the power limit that
 it came with is not among them, since that is where a busy card belongs; one below it is (see `gpu_trust`)."""
+_CAPPED_SHARE = 0.5
+"""Of its power limit. A busy card that is held by the limit draws 90 to 100 % of it, by the driver's mean of a second;
+drivers give `sw_power_cap` as the reason for the low clocks of idle cards, too, which draw a tenth."""
 _BUSY_PERCENT = 10.0
 """A GPU of which it is not known who computes on it is the server's when it was at least so busy."""
 
@@ -61,7 +64,7 @@ def gpu_trust(series: Sequence[Mapping[str, Any]], gpus: Sequence[int]) -> tuple
     """Return what happened to the clocks of `gpus` and who else was on them, and why a measurement is degraded.
 
     The first are `gpu_throttled_percent` and `gpu_power_capped_percent` (shares of the samples), `gpu_clock_reasons`
-    (all reasons with their shares) and `gpu_foreign_processes`; each None where the driver does not tell.
+    (all reasons that the driver gives, with their shares) and `gpu_foreign_processes`; None where it does not tell.
     """
     looks = [gpu for sample in series for gpu in sample.get("gpus", ()) if gpu["index"] in gpus]
     told = [(gpu, reason_names(gpu["clock_reasons"])) for gpu in looks if gpu["clock_reasons"] is not None]
@@ -69,7 +72,7 @@ def gpu_trust(series: Sequence[Mapping[str, Any]], gpus: Sequence[int]) -> tuple
     throttled = [(gpu, bad) for gpu, names in told if (bad := sorted(THROTTLING.intersection(names)))]
     if shares["hw_slowdown"] == 1:  # NVML: it may also show for a moment when the clocks change
         throttled = [(gpu, bad) for gpu, bad in throttled if bad != ["hw_slowdown"]]
-    capped = [gpu for gpu, names in told if "sw_power_cap" in names]
+    capped = [gpu for gpu, names in told if "sw_power_cap" in names and _is_at_limit(gpu)]
     foreign = _foreign(looks)
     summary = {
         "gpu_throttled_percent": _percent(len(throttled), len(told)),
@@ -101,6 +104,13 @@ def _foreign(looks: Sequence[Mapping[str, Any]]) -> list[str] | None:
         for who, size in one.items():
             strangers[who] = max(size or 0.0, strangers.get(who) or 0.0)
     return [f"{who} holds {size:,.0f} MB" if size else who for who, size in strangers.items()]
+
+
+def _is_at_limit(gpu: Mapping[str, Any]) -> bool:
+    power, limit = gpu["power_w"], gpu["power_limit_w"]
+    if power is None or limit is None:
+        return bool(gpu["utilization_percent"] != 0)
+    return bool(power >= _CAPPED_SHARE * limit)
 
 
 def _is_lowered(gpu: Mapping[str, Any]) -> bool:

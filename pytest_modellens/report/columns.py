@@ -122,7 +122,7 @@ HARDWARE_PEAKS = {
 
 HARDWARE_FACTS = {
     "gpu_throttled_percent": ("%", "samples in which the server's GPUs were held down by heat or lack of power"),
-    "gpu_power_capped_percent": ("%", "samples in which they were at their power limit"),
+    "gpu_power_capped_percent": ("%", "samples in which they were held by their power limit"),
     "gpu_clock_reasons": ("", "all that the driver said of their clocks, with its share of the samples"),
     "gpu_foreign_processes": ("", "processes of others that computed on them"),
     "gpu_energy_j": ("J", "energy that they used"),

@@ -106,7 +106,14 @@ def test_processes_are_read_only_when_asked_for(nvml: Any) -> None:
         assert reader.read()[0].process_memory_mb == {}
         card = reader.read(with_processes=True)[0]
     assert card.process_memory_mb == {10: 1024.0, 11: None, 12: 1.0}
-    assert card.computing == {10, 11}
+    assert card.computing == {10, 11}, "1 GB is more than a desktop's program has"
+
+
+def test_process_that_also_draws_computes_from_half_a_gigabyte_on(nvml: Any) -> None:
+    both = ((10, 511 * 2**20), (11, 512 * 2**20), (12, None))
+    nvml.cards[0].compute, nvml.cards[0].graphics = both, both
+    with GpuReader() as reader:
+        assert reader.read(with_processes=True)[0].computing == {11}
 
 
 def test_processes_that_are_refused_leave_none(nvml: Any) -> None:

@@ -18,6 +18,7 @@ def look(**changes: Any) -> dict[str, Any]:
         "clock_reasons": 0,
         "temperature_c": 70.0,
         "utilization_percent": 90.0,
+        "power_w": 380.0,
         "power_limit_w": 700.0,
         "default_power_limit_w": 700.0,
     }
@@ -80,6 +81,25 @@ def test_one_moment_of_slowdown_may_be_a_change_of_clocks_but_heat_is_heat() -> 
 )
 def test_card_at_its_power_limit_is_degraded_when_somebody_lowered_it(limits: Any, reason: str | None) -> None:
     assert degraded(look(**limits), look(clock_reasons=0x4, **limits)) == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("drawn", "is_held"),
+    [
+        ({"power_w": 200.0}, True),
+        ({"power_w": 199.0}, False),
+        ({"power_w": None}, True),
+        ({"power_w": None, "utilization_percent": None}, True),
+        ({"power_w": None, "utilization_percent": 0.0}, False),
+        ({"power_limit_w": None, "utilization_percent": 0.0}, False),
+    ],
+)
+def test_idle_card_is_not_held_by_its_lowered_limit_whatever_the_driver_says(drawn: Any, is_held: bool) -> None:
+    idle = look(clock_reasons=0x4, **{"power_limit_w": 400.0, **drawn})
+    summary, reasons = gpu_trust(series(idle, idle), [0])
+    assert summary["gpu_power_capped_percent"] == (100.0 if is_held else 0.0)
+    assert summary["gpu_clock_reasons"] == "sw_power_cap 100 %"
+    assert bool(reasons) == is_held
 
 
 def test_low_power_limit_that_was_never_reached_degrades_nothing() -> None:
