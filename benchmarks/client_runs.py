@@ -13,6 +13,8 @@ import json
 import os
 import re
 import resource
+import select
+import socket
 import sys
 import threading
 import time
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,8 +127,8 @@ class Parsed:
         self.serial = 0
         self.tokens_ns: list[int] = []
 
-    def line(self, line: str | bytes) -> None:
-        at = now_ns()
+    def line(self, line: str | bytes, at: int | None = None) -> None:
+        at = now_ns() if at is None else at
         data = line[5:].strip() if line[:5] in ("data:", b"data:") else None
         if not data or data in ("[DONE]", b"[DONE]"):
             return
@@ -232,16 +235,69 @@ async def _streams(work: Work, ask: Callable[..., Any]) -> None:
     work.end()
 
 
+def run_floor(work: Work) -> None:
+    """epoll and recvmsg with the kernel's stamps, and nothing looked at before all has come.
+
+    It knows that this server ends an answer with the last chunk of a read, and nothing of HTTP besides: no client in
+    Python that stamps its tokens as exactly can be cheaper, so what ours costs on a machine is read against it.
+    """
+    from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, realtime_offset_ns, stamp_of
+
+    address = urlsplit(work.url)
+    poller, sockets = select.epoll(), {}
+    for _ in range(work.concurrency):
+        sock = socket.create_connection((address.hostname, address.port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        enable_kernel_stamps(sock)
+        poller.register(sock.fileno(), select.EPOLLIN)
+        sockets[sock.fileno()] = sock
+    body = json.dumps(work.body()).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+    asked = head.encode() + body
+    reads: dict[int, list[tuple[int, bytes]]] = {}
+    ended: list[tuple[int, list[tuple[int, bytes]]]] = []
+    sent: dict[int, int] = {}
+    begun = 0
+    work.ready()
+    offset = realtime_offset_ns()
+    work.go()
+    for fd, sock in sockets.items():
+        sent[fd], reads[fd] = now_ns(), []
+        sock.sendall(asked)
+        begun += 1
+    while len(ended) < work.requests:
+        for fd, _ in poller.poll():
+            sock = sockets[fd]
+            data, ancillary, _, _ = sock.recvmsg(8192, ancillary_bytes)
+            reads[fd].append((stamp_of(ancillary) or 0, data))
+            if data.endswith(b"0\r\n\r\n"):
+                ended.append((sent[fd], reads[fd]))
+                if begun < work.requests:
+                    sent[fd], reads[fd] = now_ns(), []
+                    sock.sendall(asked)
+                    begun += 1
+    work.received()
+    for sent_ns, answer in ended:
+        parsed = Parsed()
+        parsed.sent_ns = sent_ns
+        for stamp, data in answer:
+            for line in data.split(b"\n"):
+                parsed.line(line, stamp - offset)
+        work.answers.append((parsed.serial, parsed.tokens_ns))
+    work.end()
+
+
 def run_bare(work: Work) -> None:
     """Our client alone; answers are decoded when all have come."""
     from dataclasses import replace
 
     from pytest_modellens.load.executor import BEGUN_AT_ONCE
     from pytest_modellens.measure.client import Client
+    from pytest_modellens.measure.garbage import short_collections
     from pytest_modellens.providers.openai import OpenAIProvider
 
     provider, request = OpenAIProvider(f"{work.url}/v1"), _request(work)
-    with Client() as client:
+    with Client() as client, short_collections():
         work.ready()
         for _ in range(work.concurrency):
             client.submit(provider.encode(replace(request, max_tokens=1)))
@@ -377,6 +433,7 @@ def _records(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 CLIENTS: dict[str, tuple[str, Callable[[Work], None]]] = {
+    "floor": ("epoll and recvmsg alone", run_floor),
     "bare": ("ours, client and decoder", run_bare),
     "loop": ("ours, closed loop", run_loop),
     "plugin": ("ours, pytest suite", run_plugin),

@@ -123,6 +123,17 @@ def calmest(name: str, tries: int, work: dict[str, Any], folder: Path, server: K
     return best
 
 
+def add_ratios(rows: dict[str, Row]) -> None:
+    """Divide each client's costs by the floor's of the same run: the machine's own speed is not in that."""
+    floor = rows.get("floor")
+    if floor is None:
+        return
+    for row in rows.values():
+        for key in ("cpu", "receiving"):
+            value, least = row.get(f"{key}_us_per_token"), floor[f"{key}_us_per_token"]
+            row[f"{key}_over_floor"] = value / least if value is not None and least else None
+
+
 def median(rows: list[Row]) -> Row:
     """Return the median of each column."""
     return {key: None if rows[0][key] is None else float(np.median([row[key] for row in rows])) for key in rows[0]}
@@ -135,6 +146,8 @@ COLUMNS = (
     ("ITL p99", "ms", "itl_p99_error", "+.2f"),
     ("CPU", "µs/token", "cpu_us_per_token", ".1f"),
     ("receiving", "µs/token", "receiving_us_per_token", ".1f"),
+    ("CPU", "of the floor's", "cpu_over_floor", ".2f"),
+    ("receiving", "of the floor's", "receiving_over_floor", ".2f"),
     ("peak", "MB", "peak_mb", ".0f"),
     ("start", "s", "startup_s", ".2f"),
     ("coalesced", "% of reads", "coalesced_pct", ".1f"),
@@ -245,6 +258,7 @@ def clients(options: argparse.Namespace, folder: Path, pair: tuple[int, int] | N
                 rows: dict[str, Row] = {}
                 for client in options.clients:
                     rows |= calmest(client, options.tries, work, folder, server)
+                add_ratios(rows)
                 runs.append(rows)
             everything[str(concurrency)] = runs
             print_table(concurrency, {client: median([run[client] for run in runs]) for client in runs[0]})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.load.carriers import carrier_of
@@ -15,6 +13,7 @@ from pytest_modellens.load.pace import pace_of
 from pytest_modellens.load.plan import Share
 from pytest_modellens.load.reply import LoadProgress, LoadReply
 from pytest_modellens.measure.clock import now_ns
+from pytest_modellens.measure.garbage import short_collections
 from pytest_modellens.providers.http import HTTPProvider
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ MAX_THREADS = 64
 """Calls at once of an adapter without our client, in an open loop that sets no bound."""
 ERRORS_OVER = 20
 """Requests that the error rate is taken over."""
-_NEVER = 2**31 - 1
 _LOOK_NS = 50_000_000
 """Longest time without a look at Ctrl-C."""
 _EARLY_NS = 1_200_000
@@ -88,7 +86,7 @@ def execute(
     # In a closed loop one answer of each stream may wait, so that the next requests begin first.
     patience = MAX_BACKLOG if part.concurrency is None else min(MAX_BACKLOG, part.concurrency + 1)
     load = _Load(carrier, pace, plan.max_error_rate, begin_ns, patience, on_progress=on_progress, on_begin=on_begin)
-    with deferred_interrupt() as interrupt, _short_collections():
+    with deferred_interrupt() as interrupt, short_collections():
         try:
             yield from load.run(interrupt)
         except KeyboardInterrupt:
@@ -96,22 +94,6 @@ def execute(
             raise
         finally:
             carrier.close()
-
-
-@contextmanager
-def _short_collections() -> Iterator[None]:
-    """Keep the garbage collector to what was made lately: a look at all objects takes longer than a token.
-
-    Records have no cycles, so nothing of a load waits for the passes that are left out.
-    """
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*thresholds[:2], _NEVER)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 class _Load:

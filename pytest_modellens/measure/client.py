@@ -37,7 +37,7 @@ __all__ = ["Client"]
 
 _TICK_S = 0.05
 """How often deadlines are looked at while responses are awaited."""
-_NAP_S = 0.000_25
+_NAP_S = 0.000_5
 """How long arrivals may gather in the kernel: far less than the gap between two tokens of a stream in a crowd."""
 _CROWD = 16
 """Streams in flight from which on, and the part of them that has to arrive at once, to go without a nap."""

@@ -87,7 +87,7 @@ def test_ctrl_c_in_a_cell_keeps_its_finished_requests(project: Project) -> None:
         until(lambda: len(server.chats) == 4, "the fourth request")
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "KeyboardInterrupt" in output
     assert "INTERNALERROR" not in output
     assert [record["ok"] for record in project.result.records] == [True] * 3
@@ -102,10 +102,10 @@ def test_ctrl_c_among_concurrent_requests_keeps_those_under_way_as_cancelled(pro
     with fake_server(slow_after(4)) as server, started(project, *of(server)) as process:
         until(lambda: len(server.chats) == 5, "two slow requests")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=PATIENCE_S)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     outcomes = [record["error_class"] for record in project.result.records]
     assert outcomes == [None] * 3 + ["cancelled"] * 2
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
 
 
 @pytest.mark.usefixtures("small_files")
@@ -115,7 +115,7 @@ def test_ctrl_c_with_a_full_disk_is_still_ctrl_c(project: Project) -> None:
         until(lambda: len(server.chats) == 6, "the sixth request")
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert "requests.jsonl: 5 lines were lost (File too large)" in output
     assert "Traceback" not in output
 
