@@ -66,6 +66,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     retry_after: str | None = None
     expect_failures: list[str] = []
     """Why the answer is not what the case expects; empty when it is."""
+    slo_met: bool | None = None
+    """Whether it succeeded and kept to every objective (SLO) of its case; None where the case has none, and in records
+    of older versions. An invalid request does not count as good, whatever this says."""
     invalid: str | None = None
     """Why a successful request must not be averaged in (a cached prompt in a cold case); None when it may."""
 

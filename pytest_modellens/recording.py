@@ -9,14 +9,16 @@ from pytest_modellens.errors import StatusError
 from pytest_modellens.measure import metrics
 from pytest_modellens.measure.server_times import disagreements
 from pytest_modellens.record import Record
+from pytest_modellens.suite.slo import slo_met
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_modellens.cost import Price
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.measure.timeline import Timeline
     from pytest_modellens.models import RunRequest, RunResult
+    from pytest_modellens.suite.slo import Slo
 
 __all__ = ["Origin", "record_of"]
 
@@ -49,10 +51,11 @@ def record_of(
     round: int = 0,
     phase: str = "measured",
     expect_failures: list[str] | None = None,
+    slo: Sequence[Slo] = (),
     place: Mapping[str, Any] | None = None,
 ) -> Record:
     """Return the record of one request; `place` has the fields that only a request of a load has."""
-    numbers = _numbers(reply)
+    numbers, outcome = _numbers(reply), _outcome(reply)
     return Record(
         suite=origin.suite,
         case=origin.case,
@@ -82,7 +85,8 @@ def record_of(
         amplifier=None if reply.amplifier is None else dict(reply.amplifier),
         cassette=reply.kept.link if reply.kept else None,
         cassette_note=reply.kept.note if reply.kept else None,
-        **_outcome(reply),
+        slo_met=slo_met(outcome | numbers, slo),
+        **outcome,
         **_transport(reply),
         **_cost(reply, numbers, origin.price),
         **{"streamed": request.stream, **numbers, **(place or {})},

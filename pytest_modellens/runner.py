@@ -229,6 +229,7 @@ class CellRun:
             round=done.index,
             phase=done.phase,
             expect_failures=unexpected(self.cell.case.expect, done.reply) if done.phase == "measured" else [],
+            slo=self.cell.case.slo,
             place=load.place(done),
         )
         self.records.append(record)
@@ -248,6 +249,7 @@ class CellRun:
             round=number,
             phase=phase,
             expect_failures=[] if is_warmup else unexpected(self.cell.case.expect, reply),
+            slo=self.cell.case.slo,
         )
         self.records.append(record)
         self._settle(request, record)

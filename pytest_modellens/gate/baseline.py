@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.errors import StorageError
-from pytest_modellens.gate.session import Session, differences
+from pytest_modellens.gate.session import SLO, Session, differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def add_session(folder: Path, session: Session, *, may_differ: Sequence[str] = (
     there = read_baseline(folder).sessions
     if any(one.name == session.name for one in there):
         raise StorageError(f"{folder}: has the session {session.name} already")
-    differing = differences(there, session, may_differ=may_differ)
+    differing = differences(there, session, may_differ=(*may_differ, SLO))
     if differing:
         told = "; ".join(f"{key + ': ' if key else ''}{text}" for key, texts in differing.items() for text in texts)
         raise StorageError(f"{folder}: {session.name} does not go with the sessions there ({told}; use another name)")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_modellens.gate.frames import IncomparableError
+from pytest_modellens.gate.frames import ARMS, IncomparableError, some
 from pytest_modellens.gate.paired import blocks_of, compare_blocks
 from pytest_modellens.gate.shares import compare_share_sessions, compare_shares
 from pytest_modellens.gate.stored import compare_sessions
@@ -35,19 +36,37 @@ def compare(
     """
     if limit.metric in WHOLE_ANSWER:
         _check_lengths(table, limit)
+    if limit.is_share:
+        return _compare_shares(table, limit, design=design, calibration=calibration, levels=levels)
     values = table.values(limit)
     if design == "ab":
         blocks = blocks_of(table, values)
-        if limit.is_share:
-            return compare_shares(blocks, calibration=calibration, levels=levels)
         if limit.percentile is not None:
             return compare_tails(table, values, blocks, limit, calibration=calibration, levels=levels)
         return compare_blocks(blocks, sign=limit.sign, calibration=calibration)
-    if limit.is_share:
-        return compare_share_sessions(table, values, calibration=calibration)
     if limit.percentile is not None:
         return compare_tail_sessions(table, values, limit, calibration=calibration)
     return compare_sessions(table, values, sign=limit.sign, calibration=calibration)
+
+
+def _compare_shares(
+    table: Table, limit: RelativeLimit, *, design: str, calibration: Calibration, levels: tuple[float, float]
+) -> Comparison:
+    """Return how a share changed, over the cases that have one: not every case has objectives."""
+    there = ~np.isnan(table.numbers(limit.metric))
+    has = [np.bincount(table.case[there & (table.arm == arm)], minlength=len(table.cases)) > 0 for arm in (0, 1)]
+    lacking = has[0] != has[1]
+    if lacking.any() and has[0].any() and has[1].any():
+        names = some(name for name, lacks in zip(table.cases, lacking, strict=True) if lacks)
+        raise IncomparableError(f"{limit.name}: only one of {' and '.join(ARMS)} has values of {names}")
+    kept = has[0] if has[0].any() else np.ones(len(table.cases), dtype=bool)
+    part = table.of_cases(kept)
+    values = part.values(limit)
+    if design == "ab":
+        found = compare_shares(blocks_of(part, values), calibration=calibration, levels=levels)
+    else:
+        found = compare_share_sessions(part, values, calibration=calibration)
+    return replace(found, cases=found.cases.at(kept))
 
 
 def _check_lengths(table: Table, limit: RelativeLimit) -> None:

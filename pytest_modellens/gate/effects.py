@@ -38,6 +38,12 @@ class Effects:
         se = np.sqrt(variance)
         return cls(estimate, se, se, df)
 
+    def at(self, places: NDArray[np.bool_]) -> Effects:
+        """Return these effects where `places` is true, and NaN elsewhere."""
+        wide = np.full((4, places.size), np.nan)
+        wide[:, places] = self.estimate, self.below, self.above, self.df
+        return Effects(*wide)
+
     def p_not_worse(self) -> Array:
         """Return the p-values of "no slowdown"."""
         return self._cdf(self.estimate / _positive(self.above))

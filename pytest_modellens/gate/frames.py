@@ -53,6 +53,16 @@ class Table:
         found, codes = np.unique(place, return_inverse=True)
         return codes, found.size
 
+    def of_cases(self, kept: NDArray[np.bool_]) -> Table:
+        """Return the rows of some of the cases; `kept` says by place in `cases` which."""
+        rows = kept[self.case]
+        parts = np.split(rows, [len(self.frames[0])])
+        first, second = (frame[part] for frame, part in zip(self.frames, parts, strict=True))
+        keys = {name: column[rows] for name, column in self.keys.items()}
+        keys["case"] = (np.cumsum(kept) - 1)[keys["case"]]
+        cases = tuple(name for name, is_kept in zip(self.cases, kept, strict=True) if is_kept)
+        return Table((first, second), self.arm[rows], keys, cases)
+
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Return a column; NaN where it holds no number, and in an arm without it."""
         parts = [
@@ -72,7 +82,8 @@ class Table:
         raw = self.numbers(limit.metric)
         missing = [arm for number, arm in enumerate(ARMS) if np.isnan(raw[self.arm == number]).all()]
         if missing:
-            raise IncomparableError(f"{limit.metric}: no values in the {' and the '.join(missing)}")
+            why = " (only cases with slo have them)" if limit.is_share else ""
+            raise IncomparableError(f"{limit.metric}: no values in the {' and the '.join(missing)}{why}")
         if limit.is_share:
             return _share(raw, limit)
         usable = np.isfinite(raw) & (raw > 0)

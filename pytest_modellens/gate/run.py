@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.gate.session import VALUES, differences
+from pytest_modellens.gate.limits import GOODPUT
+from pytest_modellens.gate.session import SLO, VALUES, differences
 from pytest_modellens.gate.verdict import EXIT_STATUS
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def judge_run(
     not_run = tuple(sorted(known - candidate.cases.keys()))
     # A session that lacks a case says nothing about the mean over cases.
     sessions = [session for session in baseline.sessions if all(key in session.cases for key in common)]
-    differing = differences(sessions, candidate, may_differ=may_differ) if common else {}
+    allowed = (*may_differ, *(() if GOODPUT in limits else (SLO,)))
+    differing = differences(sessions, candidate, may_differ=allowed) if common else {}
     verdict = None
     if common and sessions and not differing:
         verdict = _judge(sessions, candidate, common, limits=limits, alpha=alpha)
@@ -90,7 +92,7 @@ def _judge(
     kept = {*cases}
 
     def frame(session: Session) -> pd.DataFrame:
-        columns = ["case", "start", "block", "t", *VALUES]
+        columns = ["case", "start", "block", "t", *VALUES, GOODPUT]
         rows = [row for row in session.rows if row["case"] in kept]
         return pd.DataFrame(rows, columns=columns).assign(job=session.name)
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.record import METRIC_DEFINITIONS
+from pytest_modellens.suite.slo import Slo, slo_met
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["FACTS", "VALUES", "Session", "case_key", "differences", "session_of", "unfit"]
+__all__ = ["FACTS", "SLO", "VALUES", "Session", "case_key", "differences", "session_of", "unfit"]
 
 VALUES = (
     "completion_tokens",
@@ -24,8 +26,10 @@ VALUES = (
     "total_time_ms",
 )
 """Fields of a record that a baseline keeps."""
+SLO = "slo"
+"""The fact that only goodput depends on."""
 _OF_CASE = ("case_hash", "model", "tokens_source", "tokens_per_second_mode", "streamed", "concurrency")
-FACTS = (*_OF_CASE, "quantization", "server_version", "cpu", "cores", "memory_gb", "gpus", "metric_definitions")
+FACTS = (*_OF_CASE, "quantization", "server_version", "cpu", "cores", "memory_gb", "gpus", "metric_definitions", SLO)
 """What two sessions must have in common, unless it is what is meant to differ."""
 _DIGITS = 6
 _SHOWN, _HASH_LENGTH = 60, 64
@@ -43,7 +47,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     cases: dict[str, dict[str, Any]]
     """By case key: facts of the case and of the server that answered."""
     rows: list[dict[str, Any]]
-    """One a request: case, start, block, t, the values, and the class of its error; None for what does not exist."""
+    """One a request: case, start, block, t, the values, whether it met its objectives (goodput, 1 or 0), and the class
+    of its error; None for what does not exist."""
 
 
 def case_key(record: Mapping[str, Any]) -> str:
@@ -62,16 +67,20 @@ def session_of(name: str, meta: Mapping[str, Any], records: Iterable[Mapping[str
     """
     measured = [record for record in records if record.get("phase") == "measured"]
     servers = _mapping(meta.get("servers"))
+    objectives = _objectives(meta)
+    doubtful = {case_key(record) for record in measured if record["ok"] and record.get("invalid") is not None}
     cases: dict[str, dict[str, Any]] = {}
     rows = []
     for record in measured:
         key = case_key(record)
-        facts = cases.setdefault(key, _server(servers, record))
+        slo = objectives.get(key, [])
+        facts = cases.setdefault(key, {**_server(servers, record), SLO: [*map(str, slo)]})
         for fact in _OF_CASE:
             # A request that failed knows less than the others.
             if facts.get(fact) in {None, "unknown"}:
                 facts[fact] = record.get(fact)
-        rows.append(_row(key, record))
+        # A request whose measurement counts for nothing neither met the objectives nor missed them.
+        rows.append(_row(key, record) | {GOODPUT: None if key in doubtful else _is_good(record, slo)})
     definitions = measured[0].get("metric_definitions", METRIC_DEFINITIONS) if measured else METRIC_DEFINITIONS
     machine = {**_machine(meta), "metric_definitions": definitions}
     return Session(name=name, made_at=meta.get("started_at"), machine=machine, cases=cases, rows=rows)
@@ -83,6 +92,25 @@ def _row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     row = {"case": key, "start": 0, "block": record["round"], "t": record["round"] if sent is None else sent / 1e9}
     row |= {name: _short(record.get(name)) if counts else None for name in VALUES}
     return row | {"error": record.get("error_class")}
+
+
+def _is_good(record: Mapping[str, Any], slo: Sequence[Slo]) -> int | None:
+    """Return 1 or 0 for whether a request met its objectives; None without any."""
+    # Records of older versions do not say, but have the numbers.
+    met = record["slo_met"] if "slo_met" in record else slo_met(record, slo)
+    return None if met is None else int(met)
+
+
+def _objectives(meta: Mapping[str, Any]) -> dict[str, list[Slo]]:
+    """Return the objectives of the run's cells by case key, as far as it says."""
+    found: dict[str, list[Slo]] = {}
+    for cell in meta.get("asked") or ():
+        try:
+            texts = sorted(cell["asked"]["slo"])
+            found[case_key(cell)] = [Slo(metric, float(bound)) for metric, _, bound in map(str.split, texts)]
+        except (KeyError, TypeError, ValueError):
+            continue  # of another version, or damaged
+    return found
 
 
 def _short(value: Any) -> Any:

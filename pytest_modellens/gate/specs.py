@@ -10,7 +10,7 @@ from pytest_modellens.gate.session import FACTS
 
 __all__ = ["parse_alpha", "parse_facts", "parse_inconclusive", "parse_limits", "show_change"]
 
-_SPEC = re.compile(r"([\w.]+):([+-])(\d+(?:\.\d+)?)%", re.ASCII)
+_SPEC = re.compile(r"([\w.]+):([+-])(\d+(?:\.\d+)?)(%|pp)", re.ASCII)
 
 
 def parse_limits(text: str) -> dict[str, float]:
@@ -26,9 +26,10 @@ def parse_limits(text: str) -> dict[str, float]:
         match = _SPEC.fullmatch(part)
         if match is None:
             raise ValueError("must be a metric and its allowed change, such as tokens_per_second:-5% or ttft_ms:+10%")
-        name, sign, number = match.groups()
-        if name == GOODPUT:
-            raise ValueError("cannot be used: goodput is judged from Python only (pytest_modellens.gate.judge)")
+        name, sign, number, unit = match.groups()
+        if (name == GOODPUT) != (unit == "pp"):
+            right = "pp, percentage points: goodput:-2pp" if name == GOODPUT else "%, such as tokens_per_second:-5%"
+            raise ValueError(f"must give the change of {name} in {right}")
         if name in limits:
             raise ValueError(f"must not name {name} twice")
         limits[name] = float(number) / 100 * (1 if sign == "+" else -1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_modellens.load.plan import Share, stream_offsets_ns
 from pytest_modellens.stats.percentile import Interval, wilson
 from pytest_modellens.stats.transient import Truncation, mser5
+from pytest_modellens.suite.slo import slo_met
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +137,7 @@ def transient(records: Iterable[Mapping[str, Any]]) -> tuple[int | None, Truncat
 
 
 def _is_good(record: Mapping[str, Any], slo: Sequence[Slo]) -> bool:
-    return record.get("invalid") is None and all(objective.is_met(record) for objective in slo)
+    return record.get("invalid") is None and bool(slo_met(record, slo))
 
 
 def _tokens(records: Sequence[Mapping[str, Any]]) -> int | None:

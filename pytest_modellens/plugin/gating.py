@@ -9,6 +9,7 @@ import pytest
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.baseline import add_session, baseline_folder, read_baseline
+from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.run import judge_run
 from pytest_modellens.gate.session import case_key, session_of, unfit
 from pytest_modellens.gate.show import verdict_lines
@@ -131,10 +132,17 @@ class Gate:
     def _concerned(self, run: RunVerdict) -> Iterable[str]:
         """Return the cases that got slower: all of them, or those that alone are beyond twice the limit."""
         assert run.verdict is not None
-        slow = [metric for metric in run.verdict.metrics if metric.verdict == "regression"]
-        alone = {case.case for metric in slow for case in metric.cases if case.verdict == "regression"}
-        together = any("cases are worse" not in metric.reason for metric in slow)
-        return [key for key in self._tests if (key not in run.missing if together else key in alone)]
+        concerned: set[str] = set()
+        for metric in run.verdict.metrics:
+            if metric.verdict == "regression":
+                is_alone = "cases are worse" in metric.reason
+                # Not every case has a goodput.
+                of_all = metric.cases if metric.metric == GOODPUT else ()
+                judged = {case.case for case in of_all} or self._tests.keys() - run.missing
+                concerned |= (
+                    {case.case for case in metric.cases if case.verdict == "regression"} if is_alone else judged
+                )
+        return [key for key in self._tests if key in concerned]
 
     def _fail(self, keys: Iterable[str], when: str, text: str) -> None:
         self._is_bad = True

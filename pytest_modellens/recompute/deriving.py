@@ -138,12 +138,15 @@ class Cell:
 def _load_run(scene: Scene, before: Mapping[str, Any]) -> LoadRun:
     asked = scene.origin["load"]
     plan = LoadPlan(**{name: value for name, value in asked.items() if name != "workers"})
-    bounds = [Slo(metric, bound) for metric, bound in scene.slo.items()]
-    load = LoadRun(plan, slo=bounds, workers=asked.get("workers", 1))
+    load = LoadRun(plan, slo=_objectives(scene), workers=asked.get("workers", 1))
     share = (before.get("health") or {}).get("client_cpu_share")
     if share is not None:
         load.progress = LoadProgress(0, 0, 0, 0, 0.0, client_cpu_share=share, stopped=before.get("stopped"))
     return load
+
+
+def _objectives(scene: Scene) -> list[Slo]:
+    return [Slo(metric, bound) for metric, bound in scene.slo.items()]
 
 
 def _counted(olds: Iterable[Row | None]) -> dict[str, Any]:
@@ -174,6 +177,7 @@ def _record(
         round=entry.place.round,
         phase=entry.place.phase,
         expect_failures=_expect_failures(old, entry, reply) if entry.place.phase == "measured" else [],
+        slo=_objectives(entry.scene),
         place=place,
     )
 

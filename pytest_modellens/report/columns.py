@@ -214,6 +214,7 @@ REQUEST_COLUMNS = (
         "expect_failures",
         partial(_joined, "expect_failures"),
     ),
+    _field("slo_met", "", "whether it succeeded and kept to every objective of its case; empty where it has none"),
     _field("invalid", "", "why a successful request is not averaged in"),
     Column(
         "degraded", "", "what disturbed the machine or the server meanwhile", "degraded", partial(_joined, "degraded")

@@ -11,9 +11,9 @@ from pytest_modellens.suite.limits import METRICS
 from pytest_modellens.suite.yamltext import YamlMap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["SLO_KEYS", "Slo", "slo"]
+__all__ = ["SLO_KEYS", "Slo", "slo", "slo_met"]
 
 _NAMES = ("ttft_ms", "ttfo_ms", "tpot_ms", "total_time_ms", "tokens_per_second", "e2e_tokens_per_second")
 
@@ -47,6 +47,13 @@ class Slo:
             at_most = whole / (tokens - 1)
             value = at_most if metric.better == "lower" else 1000 / at_most
         return bool(value <= self.bound if metric.better == "lower" else value >= self.bound)
+
+
+def slo_met(record: Mapping[str, Any], objectives: Sequence[Slo]) -> bool | None:
+    """Return whether a request succeeded and kept to all `objectives`; None without any."""
+    if not objectives:
+        return None
+    return bool(record["ok"]) and all(objective.is_met(record) for objective in objectives)
 
 
 def _key(name: str) -> Key:

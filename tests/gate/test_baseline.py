@@ -89,6 +89,7 @@ def test_session_keeps_numbers_and_facts_and_no_text() -> None:
             "tokens_per_second": 50.0,
             "e2e_tokens_per_second": None,
             "total_time_ms": None,
+            "goodput": None,
             "error": None,
         },
         {**dict.fromkeys(kept.rows[0]), "case": "s.yaml::b (vllm)", "start": 0, "block": 1, "t": 1, "error": "timeout"},
@@ -102,6 +103,43 @@ def test_session_keeps_numbers_and_facts_and_no_text() -> None:
         "gpus": [{"name": "H100"}],
         "metric_definitions": 1,
     }
+
+
+ASKED = {"suite": "s.yaml", "case": "a", "params": {}, "provider": "vllm"}
+
+
+def test_goodput_of_a_request_is_whether_it_met_its_objectives() -> None:
+    meta = {**META, "asked": [{**ASKED, "asked": {"slo": ["ttft_ms <= 12"]}}]}
+    kept = session_of("r", meta, [record(slo_met=True), record(slo_met=False, ok=False), record("b", slo_met=None)])
+    assert [row["goodput"] for row in kept.rows] == [1, 0, None]
+    assert [facts["slo"] for facts in kept.cases.values()] == [["ttft_ms <= 12"], []]
+
+
+def test_goodput_of_older_records_is_worked_out() -> None:
+    meta = {**META, "asked": [{**ASKED, "asked": {"slo": ["ttft_ms <= 12"]}}]}
+    older = [record(ttft_ms=11.0), record(), record(ttft_ms=11.0, ok=False), record("b")]
+    assert [row["goodput"] for row in session_of("r", meta, older).rows] == [1, 0, 0, None]
+
+
+@pytest.mark.parametrize(
+    "asked", [None, "x", [3], [{}], [{**ASKED, "asked": {"slo": ["fast"]}}], [{"asked": {"slo": 3}}]]
+)
+def test_run_that_does_not_say_its_objectives_has_none(asked: Any) -> None:
+    kept = session_of("r", {**META, "asked": asked}, [record()])
+    assert kept.rows[0]["goodput"] is None
+    assert kept.cases["s.yaml::a (vllm)"]["slo"] == []
+
+
+def test_case_with_an_invalid_request_has_no_goodput() -> None:
+    rows = [record(slo_met=True, invalid="client-bound"), record(slo_met=False, ok=False), record("b", slo_met=True)]
+    assert [row["goodput"] for row in session_of("r", META, rows).rows] == [None, None, 1]
+
+
+def test_sessions_of_other_objectives_go_into_one_baseline(tmp_path: Path) -> None:
+    for number, bound in enumerate((12, 13)):
+        meta = {**META, "asked": [{**ASKED, "asked": {"slo": [f"ttft_ms <= {bound}"]}}]}
+        add_session(tmp_path / "main", session_of(f"2026010{number}T000000Z-run", meta, [record(slo_met=True)]))
+    assert len(read_baseline(tmp_path / "main").sessions) == 2
 
 
 def test_session_of_a_run_that_says_nothing_of_itself_has_unknown_facts() -> None:

@@ -146,6 +146,34 @@ def test_goodput_that_whole_blocks_lose_is_less_certain() -> None:
     assert width[1] > 1.3 * width[0]
 
 
+@pytest.mark.parametrize("design", ["ab", "stored"])
+def test_cases_without_objectives_have_no_part_in_goodput(design: str) -> None:
+    rng = np.random.default_rng(0)
+
+    def arm(job: int, share: float) -> pd.DataFrame:
+        whole = frame(np.zeros((4, 100)), job=job).assign(goodput=(rng.random(400) < share).astype(object))
+        whole.loc[whole["case"].isin(["case1", "case3"]), "goodput"] = None
+        return whole
+
+    old, new = (arm(0, 0.95), arm(0, 0.5))
+    if design == "stored":
+        old, new = pd.concat([arm(job, 0.95) for job in range(5)]), pd.concat([arm(9, 0.5), arm(10, 0.5)])
+    metric = only(judge(old, new, limits={"goodput": -0.15}, design=design))
+    assert metric.verdict == "regression"
+    assert metric.estimate == pytest.approx(-0.45, abs=0.08)
+    assert [case.case for case in metric.cases] == ["case0", "case2"]
+
+
+def test_goodput_of_a_case_that_one_arm_lacks_is_not_compared() -> None:
+    first, second = (one.assign(goodput=1.0) for one in arms())
+    second.loc[second["case"] == "case3", "goodput"] = np.nan
+    metric = only(judge(first, second, limits={"goodput": -0.05}))
+    assert metric.verdict == "incomparable"
+    assert metric.reason == "goodput: only one of baseline and candidate has values of case3"
+    nothing = only(judge(*arms(), limits={"goodput": -0.05}))
+    assert nothing.reason == "goodput: no values in the baseline and the candidate (only cases with slo have them)"
+
+
 def test_improvement_beyond_the_limit_is_told() -> None:
     found = judge(*arms(drop=-0.15), limits=TPS)
     assert found.verdict == "improvement"

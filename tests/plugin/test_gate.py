@@ -267,6 +267,33 @@ def test_broken_baseline_stops_the_run_before_anything_is_measured(gated: Projec
     assert server.chats == []
 
 
+GOODPUT = SUITE.replace("France?}", "France?, slo: {total_time_ms: 60000}}").replace("rounds: 6", "rounds: 40")
+OBJECTIVES = """
+    if record["slo_met"] and record["round"] >= int(os.environ.get("GOOD", "40")):
+        record["slo_met"] = False
+"""
+
+
+def test_goodput_that_fell_fails_the_tests_that_have_objectives(
+    gated: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated.write("conftest.py", CONFTEST + OBJECTIVES[1:])
+    gated.suite(GOODPUT)
+    baseline(gated, server)
+    gate = ("--modellens-gate", "goodput:-10pp")
+    assert gated.run(server, *gate, "-k", "capital").ret == 0
+    monkeypatch.setenv("GOOD", "10")
+    result = gated.run(server, *gate)
+    result.assert_outcomes(failed=1, passed=2)
+    result.stdout.fnmatch_lines(["goodput, limit −10.0 pp: regression", "  changed by −75.0 pp (90 % interval *"])
+    # What is not asked of goodput does not care for objectives; goodput is not that of other objectives.
+    gated.suite(GOODPUT.replace("60000", "50000"))
+    result = gated.run(server, *gate, "-k", "capital")
+    result.stdout.fnmatch_lines(['*: slo: ?"total_time_ms <= 60000"? in the', '  baseline, *50000"? now'])
+    result = gated.run(server, "--modellens-gate", "tokens_per_second:-99%", "-k", "capital")
+    assert result.ret == 0
+
+
 def test_failed_test_stays_what_it_was(gated: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     baseline(gated, server)
     monkeypatch.setenv("SPEED", "0.85")

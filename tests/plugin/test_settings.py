@@ -96,7 +96,12 @@ BAD = [
     (
         "gate",
         "goodput:-2%",
-        "cannot be used: goodput is judged from Python only (pytest_modellens.gate.judge) (got 'goodput:-2%')",
+        "must give the change of goodput in pp, percentage points: goodput:-2pp (got 'goodput:-2%')",
+    ),
+    (
+        "gate",
+        "ttft_ms:+2pp",
+        "must give the change of ttft_ms in %, such as tokens_per_second:-5% (got 'ttft_ms:+2pp')",
     ),
     ("gate", "ttft_ms:+5% ttft_ms:+6%", "must not name ttft_ms twice (got 'ttft_ms:+5% ttft_ms:+6%')"),
     ("baseline", " ", "must not be empty (got ' ')"),

@@ -110,6 +110,15 @@ def test_open_loop_on_a_real_model(llama: LlamaCppProvider, arrival: Any) -> Non
     assert run.records[0].load == (asked | {"arrival": arrival} if arrival != "constant" else asked)
 
 
+@pytest.mark.parametrize("plan", [LoadPlan(concurrency=2, requests=4), None], ids=["load", "rounds"])
+def test_record_says_whether_its_request_met_the_objectives(server: FakeServer, plan: Any) -> None:
+    for slo, met in ((60_000.0, True), (1e-9, False), (None, None)):
+        objectives = () if slo is None else (Slo("total_time_ms", slo),)
+        run = run_of(of(server), cell(plan, slo=objectives, rounds=4, warmup=0))
+        run.run()
+        assert [record.slo_met for record in run.records] == [met] * 4
+
+
 def test_instants_count_from_the_beginning_of_the_first_request() -> None:
     def slow_first(chat: Chat) -> None:
         if len(chat.server.chats) == 1:
