@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -390,6 +391,7 @@ def _suite(work: Work, asked: dict[str, Any], *more: str) -> None:
         @pytest.hookimpl(tryfirst=True)
         def pytest_runtest_call(self) -> None:
             work.ready()
+            self.began_s = time.time()
             work.go()
 
         @pytest.hookimpl(tryfirst=True)
@@ -407,15 +409,18 @@ def _suite(work: Work, asked: dict[str, Any], *more: str) -> None:
         os.chdir(folder)
         options = ["-q", "-p", "no:cacheprovider", *_plugin_options(), *more]
         options += ["--provider", "openai", "--modellens-base-url", f"{work.url}/v1", str(suite)]
-        code = pytest.main(options, plugins=[Probe()])
+        code = pytest.main(options, plugins=[probe := Probe()])
         work.notes["finishing_cpu_s"] += _cpu_s()
         work.notes["peak_mb"] = _peak_mb()
         if code not in {0, 1}:  # a load may be judged client-bound, which the numbers show too
             sys.exit(f"pytest ended with {code}")
+        started: list[float] = []
         for record in _records(folder):
+            started.append(datetime.fromisoformat(record["started_at"]).timestamp())
             work.answers.append((_serial(record["response"]), record["timeline"]["event_ns"]))
             for key in ("reads", "coalesced_reads"):
                 work.notes[key] = work.notes.get(key, 0) + record[key]
+        work.notes["first_s"] = min(started) - probe.began_s
 
 
 def _plugin_options() -> list[str]:

@@ -99,6 +99,7 @@ def measure(name: str, work: dict[str, Any], folder: Path, server: KnownServer) 
         "tokens_per_s": tokens / seen.get("receiving_s", seen["wall_s"]),
         "peak_mb": seen["peak_mb"],
         "startup_s": seen["startup_s"],
+        "first_s": seen.get("first_s"),
         "finishing_s": seen.get("finishing_cpu_s"),
         "coalesced_pct": 100 * seen["coalesced_reads"] / seen["reads"] if "reads" in seen else None,
         "others_pct": max((0.0, *(100 * others / seen["wall_s"] for others in seen["others_s"]))),
@@ -150,6 +151,7 @@ COLUMNS = (
     ("receiving", "of the floor's", "receiving_over_floor", ".2f"),
     ("peak", "MB", "peak_mb", ".0f"),
     ("start", "s", "startup_s", ".2f"),
+    ("first request", "s", "first_s", ".2f"),
     ("coalesced", "% of reads", "coalesced_pct", ".1f"),
     ("others", "% of core", "others_pct", ".0f"),
 )
