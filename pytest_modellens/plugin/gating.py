@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from pytest_modellens.gate.verdict import MIN_SESSIONS
 from pytest_modellens.plugin.gate_asked import check_gate_options, gate_is_given
 from pytest_modellens.plugin.reports import Passes
 from pytest_modellens.plugin.stash import RECORDER
+from pytest_modellens.plugin.warned import ModelLensWarning, warn
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -32,7 +32,7 @@ DEFAULT_BASELINE = "main"
 DEFAULT_SUBJECT = ("server_version",)
 
 
-class ModelLensGateWarning(pytest.PytestWarning):
+class ModelLensGateWarning(ModelLensWarning):
     """The gate reached no verdict."""
 
 
@@ -153,11 +153,7 @@ class Gate:
             self._passes.take_back(nodeid, when=when, text=text)
 
     def _warn(self, text: str) -> None:
-        # Not `warnings.warn`, which -W error would turn into a crash of pytest itself: nobody is there to catch it.
-        message = warnings.WarningMessage(ModelLensGateWarning(text), ModelLensGateWarning, __file__, 0)
-        self._config.hook.pytest_warning_recorded.call_historic(
-            kwargs={"warning_message": message, "when": "runtest", "nodeid": "", "location": None}
-        )
+        warn(self._config, text, where=__file__, kind=ModelLensGateWarning)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:

@@ -31,6 +31,7 @@ from pytest_modellens.plugin.serving import (
     with_base_url,
 )
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
+from pytest_modellens.plugin.warned import warn
 from pytest_modellens.providers.measured import MeasuringProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
@@ -285,7 +286,15 @@ class Lens:
         provider = self.provider
         label = self._label()
         if label not in known:
-            known[label] = describe(provider)
+            server = known[label] = describe(provider)
+            if "looks_like" in server:
+                said = f"{label}: the server at {server['base_url']} looks like {server['looks_like']}"
+                instead = server["looks_like"].partition(" ")[0]
+                warn(
+                    self._config,
+                    f"{said}, and is called {provider.name} in all records (use --provider {instead}=URL)",
+                    where=__file__,
+                )
         return {label: known[label]}
 
     def _suite(self) -> str:

@@ -18,6 +18,7 @@ from pytest_modellens.plugin.options import AUTO, SETTINGS, ProviderSpec, Settin
 from pytest_modellens.plugin.progress import Progress
 from pytest_modellens.plugin.starting import fail_for, log_path, start_server
 from pytest_modellens.plugin.stash import BUDGET, FOUND, OPENED, RUN_FOLDER
+from pytest_modellens.providers.discovery import other_kind
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
 from pytest_modellens.providers.registry import AMPLIFIER, create_provider, is_amplifier, provider_names
@@ -123,6 +124,8 @@ def describe(provider: ProviderAdapter) -> dict[str, Any]:
     known |= {name: value for name, value in started.items() if value is not None}
     if isinstance(provider, HTTPProvider):
         known |= {"base_url": provider.shown_url, "version": provider.server_version()}
+        if (other := other_kind(provider)) is not None:
+            known["looks_like"] = f"{other.name} ({other.fact})"
     if isinstance(provider, LocalProvider):
         server = provider.server
         known |= {"threads": server.threads, "parallel": server.parallel}

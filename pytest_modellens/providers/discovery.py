@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.providers.base import Model, ProviderAdapter
 
-__all__ = ["DEADLINE_S", "FoundServer", "Search", "find_servers", "probed_classes", "recognise"]
+__all__ = ["DEADLINE_S", "FoundServer", "Search", "find_servers", "other_kind", "probed_classes", "recognise"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class FoundServer:
     version: str | None = None
     models: tuple[Model, ...] | None = None
     """None when the list did not come in time."""
+    is_own: bool = True
+    """False where servers of other kinds say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,34 @@ def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S,
     )
     search.found[:] = [described[server] or server for server in search.found]
     return search
+
+
+def other_kind(provider: HTTPProvider) -> FoundServer | None:
+    """Return what the server of `provider` is when it says that it is of another kind; None else. Never raises.
+
+    The pages of its own kind are asked for first, and mostly alone. A server that says nothing, such as one behind a
+    gateway, is not of another kind, nor is one whose facts several kinds share.
+    """
+    cls = type(provider)
+    if not cls.probe_pages:
+        return None
+    patience_s = DEADLINE_S * _PAGES_SHARE
+    try:
+        own = _pages(
+            get_root_url(provider.base_url),
+            {*cls.probe_pages},
+            until=time.monotonic() + patience_s,
+            use_proxies=provider.uses_proxies,
+        )
+        # As at its usual port, which is all that tells some kinds.
+        if recognise(Pages(cls.default_port, own), [cls]):
+            return None
+        found = _look(provider.base_url, probed_classes(), patience_s, provider.uses_proxies)
+    except Exception as exc:  # noqa: BLE001 - nothing that is asked out of curiosity may end a run
+        log.debug("%s: cannot be told: %r", provider.shown_url, exc)
+        return None
+    is_other = isinstance(found, FoundServer) and found.is_own and cls.name not in {found.name, *found.also}
+    return found if isinstance(found, FoundServer) and is_other else None
 
 
 def probed_classes(broken: list[str] | None = None) -> list[type[ProviderAdapter]]:
@@ -169,7 +199,7 @@ def _look(
     path = getattr(provider_class(name), "default_path", "")
     # Whoever gives a path knows where the API is.
     base_url = address if parts.path.strip("/") or not path else url_join(root, path)
-    return FoundServer(name, base_url, fact.text, tuple(other for other, _ in others))
+    return FoundServer(name, base_url, fact.text, tuple(other for other, _ in others), is_own=fact.is_own)
 
 
 def _pages(root: str, paths: AbstractSet[str], *, until: float, use_proxies: bool) -> dict[str, Page]:
@@ -199,7 +229,7 @@ def _described(server: FoundServer, use_proxies: bool) -> FoundServer:
     except Exception as exc:  # noqa: BLE001 - somebody else's provider: nothing more is known then
         log.debug("%s: nothing known: %r", server.name, exc)
         return server
-    return FoundServer(server.name, server.base_url, server.fact, server.also, version, models)
+    return replace(server, version=version, models=models)
 
 
 def _together(calls: Mapping[K, Callable[[], V]], *, until: float, late: V) -> dict[K, V]:

@@ -207,3 +207,25 @@ def test_provider_that_is_pointed_at_a_server_of_another_kind_says_which(project
         [f"vllm: the server at {server.url} is not well, and looks like ollama (/api/version and /api/tags *"]
     )
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize("options", [[], ["-W", "error"], ["-n", "1"]])
+def test_server_of_another_kind_that_answers_is_measured_and_named(project: Project, options: list[str]) -> None:
+    project.case(defaults="rounds: 1, warmup: 0")
+    with fake_server(stream("a", "b")) as server:
+        server.more_pages = {"/health": {"status": "ok"}, "/props": {"build_info": "b9"}}
+        result = project.run(server, *options, name="vllm")
+    result.assert_outcomes(passed=1, warnings=1)
+    said = "looks like llamacpp (/props names a build_info), and is called vllm in all records (use --provider llamacpp"
+    result.stdout.fnmatch_lines([f"*ModelLensWarning: vllm: the server at {server.url}* {said}=URL)"])
+    assert project.result.meta["servers"]["vllm"]["looks_like"] == "llamacpp (/props names a build_info)"
+
+
+@pytest.mark.parametrize("name", ["llamacpp", "openai", "jan"])
+def test_server_that_is_or_may_be_what_it_was_called_is_not_doubted(project: Project, name: str) -> None:
+    project.case(defaults="rounds: 1, warmup: 0")
+    with fake_server(stream("a", "b")) as server:
+        server.more_pages = {"/health": {"status": "ok"}, "/props": {"build_info": "b9"}}
+        result = project.run(server, name=name)
+    result.assert_outcomes(passed=1, warnings=0)
+    assert "looks_like" not in project.result.meta["servers"][name]

@@ -16,7 +16,7 @@ from pytest_modellens.embedded.server import EmbeddedServer
 from pytest_modellens.embedded.weights import Weights
 from pytest_modellens.errors import ConfigError
 from pytest_modellens.providers import discovery
-from pytest_modellens.providers.discovery import FoundServer, Search, find_servers, probed_classes
+from pytest_modellens.providers.discovery import FoundServer, Search, find_servers, other_kind, probed_classes
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.providers.probe import Fact, Pages
 from pytest_modellens.providers.vllm import VLLMProvider
@@ -329,3 +329,33 @@ def test_look_that_fails_is_silent(serve: Callable[..., Double], monkeypatch: py
 
 def test_search_without_servers_has_no_best() -> None:
     assert Search().best is None
+
+
+@pytest.mark.parametrize(
+    ("pages", "kind"),
+    [
+        ({"/props": {"build_info": "b9"}}, "llamacpp"),
+        ({"/model_info": {"model_path": "m"}}, "sglang"),
+        ({**VLLM_PAGES, "/props": {"build_info": "b9"}}, None),  # it is what it was called, whatever else it is
+        ({"/api/version": {"version": "0.31"}, "/api/tags": {"models": []}}, None),  # which others show, too
+        ({"/v1/models": {"data": []}}, None),
+        ({}, None),
+    ],
+)
+def test_server_is_of_another_kind_only_where_it_says_so(
+    pages: dict[str, Any], kind: str | None, serve: Callable[..., Double]
+) -> None:
+    found = other_kind(VLLMProvider(f"{serve(pages).root}/v1"))
+    assert (found and found.name) == kind
+
+
+def test_server_that_says_what_it_was_called_is_asked_for_nothing_else(serve: Callable[..., Double]) -> None:
+    double = serve(VLLM_PAGES)
+    assert other_kind(VLLMProvider(f"{double.root}/v1")) is None
+    assert double.asked == {*VLLM_PAGES}
+
+
+def test_server_that_is_gone_or_cannot_be_looked_at_is_of_no_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert other_kind(VLLMProvider("http://127.0.0.1:1/v1")) is None
+    monkeypatch.setattr(discovery, "_pages", lambda *_, **__: 1 / 0)
+    assert other_kind(VLLMProvider("http://127.0.0.1:1/v1")) is None
