@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.session import SLO, VALUES, differences
-from pytest_modellens.gate.verdict import EXIT_STATUS
+from pytest_modellens.gate.verdict import EXIT_STATUS, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_modellens.gate.baseline import Baseline
     from pytest_modellens.gate.session import Session
-    from pytest_modellens.gate.verdict import Verdict
 
-__all__ = ["RunVerdict", "judge_run"]
+__all__ = ["RunVerdict", "judge_run", "run_verdict_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,27 @@ class RunVerdict:
         verdict = None if self.verdict is None else self.verdict.to_json()
         rest = {"differing": self.differing, "missing": list(self.missing), "not_run": list(self.not_run)}
         return {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions, "verdict": verdict, **rest}
+
+
+class _Plain(msgspec.Struct):
+    """What `RunVerdict.to_json` makes."""
+
+    baseline: str
+    sessions: int
+    verdict: Verdict | None
+    differing: dict[str, list[str]]
+    missing: tuple[str, ...]
+    not_run: tuple[str, ...]
+
+
+def run_verdict_of(data: Any) -> RunVerdict:
+    """Return the verdict that `RunVerdict.to_json` gave, as run.json holds it under `gate`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    plain = msgspec.convert(data, _Plain)
+    return RunVerdict(plain.baseline, plain.sessions, plain.verdict, plain.differing, plain.missing, plain.not_run)
 
 
 def judge_run(

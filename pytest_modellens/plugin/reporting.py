@@ -61,7 +61,7 @@ def write_reports(
     _try(written, lambda: write_csv(folder, run, records))
     if settings.json is not None:
         target = start / settings.json
-        _try(written, lambda: write_json(target, run), kind="JSON", path=target)
+        _try(written, lambda: write_json(target, [run]), kind="JSON", path=target)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         _try(written, lambda: append_markdown(Path(summary), run))

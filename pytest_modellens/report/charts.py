@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.report.columns import METRICS
+from pytest_modellens.report.comparison import comparisons
 from pytest_modellens.report.plots.distributions import ecdf, strip
 from pytest_modellens.report.plots.estimates import forest, intervals
 from pytest_modellens.report.plots.hardware import hardware
 from pytest_modellens.report.plots.loads import LoadPoint, goodput, sweep
 from pytest_modellens.report.plots.requests import arrivals, spans, waterfall
 from pytest_modellens.report.plots.series import Estimate, Series, estimate_of, label
-from pytest_modellens.report.verdict import Comparison, comparisons
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pytest_modellens.report.comparison import Comparison
     from pytest_modellens.report.plots.plot import Plot
     from pytest_modellens.report.series import CellOf
     from pytest_modellens.report.source import ReportRun

@@ -37,8 +37,8 @@ def report(
         plots: formats of plots to write beside it.
         themes: of these plots, "light" and "dark".
         as_csv: whether to write the CSV files of each run again.
-        json: where to write a summary of the first run.
-        as_markdown: whether to return a summary of each run as Markdown, too.
+        json: where to write a summary of the first run, with the verdicts on all.
+        as_markdown: whether to return a summary as Markdown, too.
         say: is told what goes on.
 
     Raises:
@@ -54,7 +54,7 @@ def report(
         write_csv(folder, run, Records(folder))
         lines.append(f"CSV: {folder}")
     if json is not None:
-        write_json(json, runs[0])
+        write_json(json, runs)
         lines.append(f"JSON: {json}")
     write_page(target, page(runs, on_progress=say))
     lines.append(f"report: {target}")
@@ -63,7 +63,7 @@ def report(
         count = write_plots(target.parent / "plots", runs, formats=plots, themes=themes)
         lines.append(f"plots: {target.parent / 'plots'} ({count} files)")
     if as_markdown:
-        lines += [markdown(run) for run in runs]
+        lines.append(markdown(runs))
     return lines
 
 

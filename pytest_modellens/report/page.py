@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 from pytest_modellens.errors import MissingExtraError, StorageError
 from pytest_modellens.report import charts
 from pytest_modellens.report.answers import Answer, answers_of, failures_of
+from pytest_modellens.report.banner import banner
 from pytest_modellens.report.cells import KEPT
 from pytest_modellens.report.columns import METRICS
+from pytest_modellens.report.comparison import comparisons
 from pytest_modellens.report.facts import about, client_and_server, notes, run_notes, subject
-from pytest_modellens.report.series import CellOf, cells_of
+from pytest_modellens.report.gated import gated_cases
+from pytest_modellens.report.series import CellOf, cells_of, short_names
 from pytest_modellens.report.table import short
-from pytest_modellens.report.verdict import Verdict, comparisons, decisions, soundness
 from pytest_modellens.storage.whole import write_whole
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_modellens.report.plots.plot import Plot
@@ -72,7 +74,6 @@ class _Case:
 def page(
     runs: Sequence[ReportRun],
     *,
-    verdicts: Sequence[Verdict] = (),
     now: datetime | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> str:
@@ -80,7 +81,6 @@ def page(
 
     Args:
         runs: what to show.
-        verdicts: what a judge of these runs found; shown first.
         now: when the report is made.
         on_progress: is told what goes on.
 
@@ -97,7 +97,8 @@ def page(
         script=script,
         policy=_policy(style, script),
         made_at=(now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
-        verdicts=[*verdicts, *decisions(found, cells), soundness(cells, is_finished=_all_finished(runs))],
+        verdicts=banner(runs, cells, found),
+        gates=[(name, rows) for name, run in zip(short_names(runs), runs, strict=True) if (rows := gated_cases(run))],
         subject=subject(runs),
         facts=[(run, about(run)) for run in runs],
         comparisons=[(one, None if (plot := charts.comparison_plot(one)) is None else _drawn(plot)) for one in found],
@@ -129,11 +130,6 @@ def write_page(path: Path, html: str) -> None:
         write_whole(path, html.encode("utf-8", "replace"))
     except OSError as exc:
         raise StorageError(f"{path}: the report cannot be written ({exc.strerror})") from exc
-
-
-def _all_finished(runs: Iterable[ReportRun]) -> bool:
-    """Return whether every run came to its end."""
-    return all(run.is_finished for run in runs)
 
 
 def _title(runs: Sequence[ReportRun]) -> str:

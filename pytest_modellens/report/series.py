@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_modellens.report.source import ReportRun
     from pytest_modellens.report.summary import CellSummary
 
-__all__ = ["CellOf", "SeriesOf", "cells_of", "name_of"]
+__all__ = ["CellOf", "SeriesOf", "cells_of", "name_of", "short_names"]
 
 _STAMP = re.compile(r"^\d{8}T\d{6}Z-")
 
@@ -83,7 +83,7 @@ def cells_of(runs: Sequence[ReportRun]) -> list[CellOf]:
     found = dict.fromkeys(
         (number, cell.key.provider, cell.key.model) for number, run in enumerate(runs) for cell in run.summaries
     )
-    labels = _labels([*found], [run.name for run in runs])
+    labels = _labels([*found], short_names(runs))
     series = {key: SeriesOf(number, key[0], labels[key]) for number, key in enumerate(found)}
     names = _names(cell for run in runs for cell in run.summaries)
     order = {key: at for at, key in enumerate(names)}
@@ -93,6 +93,13 @@ def cells_of(runs: Sequence[ReportRun]) -> list[CellOf]:
         for cell in run.summaries
     ]
     return sorted(cells, key=lambda cell: (order[cell.place], cell.series.number))
+
+
+def short_names(runs: Sequence[ReportRun]) -> list[str]:
+    """Return what each run is called: its name, without the time where the rest tells them apart."""
+    names = [run.name for run in runs]
+    short = [_STAMP.sub("", name) for name in names]
+    return short if len(set(short)) == len(short) else names
 
 
 def _names(cells: Iterable[CellSummary]) -> dict[tuple[str, ...], str]:
@@ -106,11 +113,9 @@ def _names(cells: Iterable[CellSummary]) -> dict[tuple[str, ...], str]:
 
 
 def _labels(
-    keys: Sequence[tuple[int, str, str | None]], names: Sequence[str]
+    keys: Sequence[tuple[int, str, str | None]], runs: Sequence[str]
 ) -> Mapping[tuple[int, str, str | None], str]:
     """Return what tells each series from the others: its run's name, its provider, its model, as far as they differ."""
-    short = [_STAMP.sub("", name) for name in names]
-    runs = short if len(set(short)) == len(short) else list(names)
     labels = {}
     for run, provider, model in keys:
         parts = [runs[run]] if len({key[0] for key in keys}) > 1 else []

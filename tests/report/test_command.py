@@ -156,8 +156,8 @@ def test_any_run_has_a_report(tmp_path: Path, name: str) -> None:
     assert "holds no samples of the hardware" in html
     assert ">nan<" not in html.lower()
     assert "None" not in html
-    assert "modellens" in markdown(run)
-    json.dumps(summary_json(run), allow_nan=False)
+    assert "modellens" in markdown([run])
+    json.dumps(summary_json([run]), allow_nan=False)
     write_csv(tmp_path, run, rows)
     assert "nan" not in (tmp_path / "summary.csv").read_text().lower()
 
@@ -209,7 +209,7 @@ def test_progress_names_the_cases() -> None:
 
 
 def test_json_has_the_columns_of_the_summary() -> None:
-    found = summary_json(runs.run())
+    found = summary_json([runs.run()])
     (cell,) = found["cells"]
     assert [*cell] == [*(column.name for column in SUMMARY_COLUMNS), "state"]
     assert (cell["n"], cell["case"], cell["params"]) == (8, "capital", None)
@@ -217,7 +217,7 @@ def test_json_has_the_columns_of_the_summary() -> None:
 
 
 def test_markdown_of_very_many_cells_is_cut() -> None:
-    text = markdown(run_of("x", runs.META, [runs.record(case=f"c{n}") for n in range(230)]))
+    text = markdown([run_of("x", runs.META, [runs.record(case=f"c{n}") for n in range(230)])])
     assert text.count("\n| ") == 201
     assert text.endswith("30 more cells are in summary.csv.\n")
 
@@ -236,10 +236,10 @@ def test_hostile_text_is_inert_in_files(tmp_path: Path, text: str) -> None:
                     float(cell)
                 except ValueError:
                     assert not cell.lstrip().startswith(("=", "+", "-", "@"))
-    shown = markdown(run)
+    shown = markdown([run])
     assert not {*shown} & {*"\x00\x07\x1b\x9b\r\t\u202e\u2066\u2028\ufeff"}
     for active in ("<script", "<img", "](", "![", "@every", "::set", "\n::"):
         assert active not in shown
     assert {line.count("|") for line in shown.splitlines() if line.startswith("| ")} == {10}
-    json.dumps(summary_json(run), allow_nan=False)
-    assert {*KEY} <= set(summary_json(run)["cells"][0])
+    json.dumps(summary_json([run]), allow_nan=False)
+    assert {*KEY} <= set(summary_json([run])["cells"][0])

@@ -1,0 +1,43 @@
+"""What a report says first, in the order in which a reader should know it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_modellens.report.decision import decisions
+from pytest_modellens.report.gated import gate_verdict
+from pytest_modellens.report.series import short_names
+from pytest_modellens.report.verdict import soundness
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_modellens.report.comparison import Comparison
+    from pytest_modellens.report.series import CellOf
+    from pytest_modellens.report.source import ReportRun
+    from pytest_modellens.report.verdict import Verdict
+
+__all__ = ["banner"]
+
+
+def banner(runs: Sequence[ReportRun], cells: Sequence[CellOf], found: Sequence[Comparison] = ()) -> list[Verdict]:
+    """Return the verdicts on `runs`: what is wrong by the gate, then how they compare, then whether they are sound.
+
+    Args:
+        runs: what is reported on.
+        cells: theirs.
+        found: comparisons of these.
+    """
+    names = short_names(runs) if len(runs) > 1 else [""]
+    gated = [verdict for run, name in zip(runs, names, strict=True) if (verdict := gate_verdict(run, name=name))]
+    sound = soundness(cells, is_finished=all(run.is_finished for run in runs))
+    wrong = [verdict for verdict in gated if verdict.level != "good"]
+    right = [verdict for verdict in gated if verdict.level == "good"]
+    if wrong or sound.level != "bad":
+        return [*_worst_first(wrong), *right, *decisions(found, cells), sound]
+    # Nobody should deploy what is fast among failures.
+    return [sound, *right, *decisions(found, cells)]
+
+
+def _worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return sorted(verdicts, key=lambda verdict: verdict.level != "bad")
