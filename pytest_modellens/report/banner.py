@@ -33,10 +33,10 @@ def banner(runs: Sequence[ReportRun], cells: Sequence[CellOf], found: Sequence[C
     sound = soundness(cells, is_finished=all(run.is_finished for run in runs))
     wrong = [verdict for verdict in gated if verdict.level != "good"]
     right = [verdict for verdict in gated if verdict.level == "good"]
-    if wrong or sound.level != "bad":
-        return [*_worst_first(wrong), *right, *decisions(found, cells), sound]
-    # Nobody should deploy what is fast among failures.
-    return [sound, *right, *decisions(found, cells)]
+    if right and not wrong and sound.level == "bad":
+        # A gate that passes on what is left among failures says little.
+        return [sound, *right, *decisions(found, cells)]
+    return [*_worst_first(wrong), *right, *decisions(found, cells), sound]
 
 
 def _worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -133,8 +133,12 @@ def _percent(share: float) -> str:
 def _how_sure(known: Sequence[Comparison], sure: dict[str, float]) -> str:
     p = min(sure.values())
     pairs = f"{float(f'{1 / p:.2g}'):,.0f}" if p > 1e-4 else "more than 10,000"
-    of = "servers that are equally fast" if known[0].is_one_session else "single runs of one unchanged server"
-    return f"How sure that is: of {pairs} pairs of {of}, one would look this different by chance."
+    if known[0].is_one_session:
+        return f"How sure that is: of {pairs} pairs of servers that are equally fast, one would look this different."
+    return (
+        f"How sure that is: of {pairs} pairs of single runs of one unchanged server, one would look this different, if "
+        "sessions here differ by 2 %, which is assumed."
+    )
 
 
 def _against(known: Sequence[Comparison], *, sign: int, better: str) -> list[str]:

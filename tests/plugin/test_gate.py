@@ -380,3 +380,25 @@ def test_gate_judges_tests_that_bring_their_own_provider(
     monkeypatch.setenv("SPEED", "0.5")
     result = gated.run(None, "test_own.py", *GATE, "--modellens-inconclusive=fail")
     result.assert_outcomes(failed=3)
+
+
+def test_verdict_is_in_report_step_summary_and_json(
+    gated: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline(gated, server)
+    monkeypatch.delenv("MODELLENS_REPORT")
+    monkeypatch.setenv("SLOW_CASE", "capital")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(gated.path / "summary.md"))
+    # The gate's own folder of baselines lies beside the runs.
+    result = gated.run(server, "--modellens-gate", "tokens_per_second:-24%", "--modellens-json=out.json")
+    result.assert_outcomes(failed=1, passed=2)
+    (report,) = (gated.path / "results").glob("*/report.html")
+    html = report.read_text(encoding="utf-8")
+    title = "Regression against baseline main"
+    for text in (html, (gated.path / "summary.md").read_text(encoding="utf-8")):
+        assert title in text
+        assert "Alone worse than twice the limit: " in text
+    out = json.loads((gated.path / "out.json").read_text(encoding="utf-8"))
+    assert (out["verdicts"][0]["title"], out["verdicts"][0]["level"]) == (title, "bad")
+    assert out["gate"]["name"] == "regression"
+    assert html.index(title) < html.index("1 of 3 cells need a look")
