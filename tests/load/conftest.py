@@ -42,6 +42,9 @@ class Server(ThreadingHTTPServer):
         self.delay_s = 0.0
         self.statuses: dict[int, int] = {}
         self.all_fail = False
+        self.held_from: int | None = None
+        """Number of the first request that is answered only after `released`; None: all are answered at once."""
+        self.released = threading.Event()
         self.bodies: list[dict[str, Any]] = []
         self.arrivals: list[float] = []
         self.lock = threading.Lock()
@@ -68,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)
         time.sleep(server.delay_s)
+        if server.held_from is not None and number >= server.held_from:
+            server.released.wait(60)
         with server.lock:
             server.in_flight -= 1
         status = 500 if server.all_fail else server.statuses.get(number, 200)
@@ -90,5 +95,6 @@ def server() -> Iterator[Server]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.released.set()
         server.shutdown()
         thread.join()
