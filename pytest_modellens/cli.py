@@ -16,7 +16,7 @@ from pytest_modellens.bridge.commands import add_amplifier_commands
 from pytest_modellens.errors import ModelLensError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.providers.discovery import Search
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pytest_modellens.storage import RunInfo
 
 __all__ = ["main"]
-
-_NEEDED = {"suite", "case", "params", "provider", "model", "ok"}
-"""Fields without which a line is no record."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,37 +170,31 @@ def _state(run: RunInfo) -> str:
 def _show(options: argparse.Namespace) -> int:
     import shutil
 
-    from pytest_modellens.report.cost_line import cost_line
     from pytest_modellens.report.load_table import load_table
     from pytest_modellens.report.server_table import server_table
-    from pytest_modellens.report.source import loads_of
-    from pytest_modellens.report.summary import summarise
+    from pytest_modellens.report.source import loads_of, read
     from pytest_modellens.report.table import tables
-    from pytest_modellens.storage import find_run, read_run
+    from pytest_modellens.storage import find_run
     from pytest_modellens.text import printable
 
     folder = find_run(options.results, options.run)
-    run = read_run(folder)
+    run = read(folder)
     print(printable(folder.name))
     for fact in _about(run.meta):
         print(fact)
     print()
-    records = [record for record in run.records if record.keys() >= _NEEDED]
-    summaries = summarise(records)
-    failed = {cell.key for cell in summaries if _is_flawed(cell)}
+    failed = {cell.key for cell in run.summaries if _is_flawed(cell)}
     width = shutil.get_terminal_size().columns
     loads = loads_of(run.meta)
-    shown = (tables(summaries, failed=failed, width=width), load_table(loads, width=width))
+    shown = (tables(run.summaries, failed=failed, width=width), load_table(loads, width=width))
     for line in chain(*shown, server_table(loads, width=width)):
         print(line.text)
-    if cost := cost_line(records):
-        print(cost)
-    if not summaries:
+    if run.costs.line:
+        print(run.costs.line)
+    if not run.summaries:
         print("no measured requests")
-    if run.meta.get("ended_at") is None:
+    if not run.is_finished:
         print("note: the run was cut off, or is still running")
-    if len(records) < len(run.records):
-        print(f"note: {len(run.records) - len(records)} lines of requests.jsonl are no records; left out")
     for problem in run.problems:
         print(f"note: {problem}")
     return 0
@@ -237,7 +228,7 @@ def _is_flawed(cell: CellSummary) -> bool:
     return bool(cell.n_errors or cell.n_warmup_failed or cell.n_expect_failed or cell.n_invalid)
 
 
-def _about(meta: dict[str, object]) -> list[str]:
+def _about(meta: Mapping[str, object]) -> list[str]:
     """Return what was measured on what, as far as run.json says."""
     from pytest_modellens.text import printable
 

@@ -141,7 +141,7 @@ def test_show_of_records_that_are_none_says_so(tmp_path: Path, capsys: pytest.Ca
     with (folder / "requests.jsonl").open("a") as file:
         file.write('{"some": "other file"}\n')
     assert main(["show", str(folder)]) == 0
-    assert "note: 1 lines of requests.jsonl are no records; left out\n" in capsys.readouterr().out
+    assert "/requests.jsonl: 1 lines are no records; left out\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("run", "message"), [("nothing", "no run 'nothing'"), ("2026", "matches 2 runs")])

@@ -65,24 +65,31 @@ def session_of(name: str, meta: Mapping[str, Any], records: Iterable[Mapping[str
         meta: what run.json says.
         records: the run's, warm-up too.
     """
-    measured = [record for record in records if record.get("phase") == "measured"]
     servers = _mapping(meta.get("servers"))
     objectives = _objectives(meta)
-    doubtful = {case_key(record) for record in measured if record["ok"] and record.get("invalid") is not None}
+    doubtful: set[str] = set()
     cases: dict[str, dict[str, Any]] = {}
     rows = []
-    for record in measured:
+    definitions: Any = None
+    for record in records:
+        if record.get("phase") != "measured":
+            continue
         key = case_key(record)
+        definitions = definitions or record.get("metric_definitions")
+        if record["ok"] and record.get("invalid") is not None:
+            doubtful.add(key)
         slo = objectives.get(key, [])
         facts = cases.setdefault(key, {**_server(servers, record), SLO: [*map(str, slo)]})
         for fact in _OF_CASE:
             # A request that failed knows less than the others.
             if facts.get(fact) in {None, "unknown"}:
                 facts[fact] = record.get(fact)
-        # A request whose measurement counts for nothing neither met the objectives nor missed them.
-        rows.append(_row(key, record) | {GOODPUT: None if key in doubtful else _is_good(record, slo)})
-    definitions = measured[0].get("metric_definitions", METRIC_DEFINITIONS) if measured else METRIC_DEFINITIONS
-    machine = {**_machine(meta), "metric_definitions": definitions}
+        rows.append(_row(key, record) | {GOODPUT: _is_good(record, slo)})
+    for row in rows:
+        if row["case"] in doubtful:
+            # A request whose measurement counts for nothing neither met the objectives nor missed them.
+            row[GOODPUT] = None
+    machine = {**_machine(meta), "metric_definitions": definitions or METRIC_DEFINITIONS}
     return Session(name=name, made_at=meta.get("started_at"), machine=machine, cases=cases, rows=rows)
 
 
@@ -145,13 +152,15 @@ def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def unfit(meta: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return why a run cannot be a baseline, a sentence each; empty when it can."""
-    measured = [record for record in records if record.get("phase") == "measured"]
-    found = [] if measured else ["nothing was measured"]
-    counts = {
-        "failed": sum(not record["ok"] for record in records),
-        "are no valid measurement": sum(record.get("invalid") is not None for record in measured),
-        "were not answered as expected": sum(bool(record.get("expect_failures")) for record in measured),
-    }
+    counts = dict.fromkeys(("failed", "are no valid measurement", "were not answered as expected"), 0)
+    is_empty = True
+    for record in records:
+        counts["failed"] += not record["ok"]
+        if record.get("phase") == "measured":
+            is_empty = False
+            counts["are no valid measurement"] += record.get("invalid") is not None
+            counts["were not answered as expected"] += bool(record.get("expect_failures"))
+    found = ["nothing was measured"] if is_empty else []
     found += [f"{count} of {len(records)} requests {what}" for what, count in counts.items() if count]
     degraded = meta.get("degraded")
     if degraded:

@@ -11,7 +11,7 @@ from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.stash import CASSETTE_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pytest_modellens.cassette.writer import Cassette
 
@@ -59,12 +59,11 @@ def cassette_of(config: pytest.Config) -> Cassette | None:
     return config.stash[_PART]
 
 
-def count(accounted: dict[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
-    """Add `records` to what run.json says of a cassette: how many requests are in it, and why others are not."""
-    for record in records:
-        accounted["kept"] += record.get("cassette") is not None
-        if (reason := record.get("cassette_note")) is not None:
-            accounted["not_kept"][reason] = accounted["not_kept"].get(reason, 0) + 1
+def count(accounted: dict[str, Any], record: Mapping[str, Any]) -> None:
+    """Add `record` to what run.json says of a cassette: how many requests are in it, and why others are not."""
+    accounted["kept"] += record.get("cassette") is not None
+    if (reason := record.get("cassette_note")) is not None:
+        accounted["not_kept"][reason] = accounted["not_kept"].get(reason, 0) + 1
 
 
 def sentences(accounted: Mapping[str, Any], *, shown: str, run: str) -> list[tuple[str, bool]]:

@@ -78,7 +78,7 @@ class Gate:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._passes.note(report)
-        for record in getattr(report, "modellens", {}).get("records", ()):
+        for record in getattr(report, "modellens", {}).get("keys", ()):
             self._tests.setdefault(case_key(record), {})[report.nodeid] = None
 
     @pytest.hookimpl(wrapper=True)
@@ -157,8 +157,9 @@ class Gate:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        recorder, session = self._config.stash.get(RECORDER, None), self._session()
-        if not self._settings.update_baseline or recorder is None or session is None:
+        recorder = self._config.stash.get(RECORDER, None) if self._settings.update_baseline else None
+        session = self._session() if recorder is not None else None
+        if recorder is None or session is None:
             return
         wrong = unfit(recorder.meta, recorder.records)
         if exitstatus != pytest.ExitCode.OK:

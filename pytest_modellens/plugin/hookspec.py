@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pytest
@@ -31,8 +32,11 @@ def pytest_modellens_update_record(config: pytest.Config, record: dict[str, Any]
     """
 
 
-def pytest_modellens_report(config: pytest.Config, records: list[dict[str, Any]], directory: Path) -> None:
+def pytest_modellens_report(config: pytest.Config, records: Sequence[dict[str, Any]], directory: Path) -> None:
     """Write a report of your own; called once after the run, with all its records and its folder.
+
+    The records are read from the disk, each time they are gone through: a run of any size fits into memory, and to
+    change one changes nothing.
 
     ::
 

@@ -16,11 +16,12 @@ from pytest_modellens.plugin.options import AUTO, SETTINGS
 from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
     from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.source import ReportRun
     from pytest_modellens.storage import RunFolder
 
 __all__ = ["Recorder", "begin_recording"]
@@ -56,7 +57,9 @@ class Recorder:
             "failed": [],
             "ended_at": None,
         }
-        self._records: list[dict[str, Any]] = []
+        self._count = 0
+        self._clocks: set[str] = set()
+        self._run: ReportRun | None = None
         self._hardware: list[dict[str, Any]] = []
         self._server: list[dict[str, Any]] = []
         self._failed: set[CellKey] = set()
@@ -69,9 +72,14 @@ class Recorder:
         return self._meta
 
     @property
-    def records(self) -> list[dict[str, Any]]:
-        """Every record so far."""
-        return self._records
+    def records(self) -> Sequence[dict[str, Any]]:
+        """Every record so far, read from the disk whenever it is looked at."""
+        assert self._folder is not None
+        try:
+            return self._folder.records
+        except StorageError as exc:  # somebody has removed the folder meanwhile
+            self._problems.append(str(exc))
+            return ()
 
     @property
     def folder(self) -> Path:
@@ -127,10 +135,10 @@ class Recorder:
             earlier = f"{report.longreprtext}\n" if report.longrepr else ""
             report.longrepr = f"{earlier}{exc}"
         if not report.passed:
-            self.note_failed(evidence["records"], report.longreprtext if report.failed else None)
+            self.note_failed(evidence["keys"], report.longreprtext if report.failed else None)
 
-    def note_failed(self, records: Iterable[dict[str, Any]], why: str | None) -> None:
-        """Have reports show that the tests which measured `records` failed; None: they were skipped."""
+    def note_failed(self, records: Iterable[Mapping[str, Any]], why: str | None) -> None:
+        """Have reports show that the tests which measured `records`, or those of their cells, failed; None: skipped."""
         from pytest_modellens.report.cells import cell_key
         from pytest_modellens.report.columns import KEY
 
@@ -148,15 +156,14 @@ class Recorder:
             self._problems.append(str(exc))
 
     def keep(self, evidence: Evidence) -> None:
-        """Write what one item measured, at once.
+        """Write what one item measured, at once; of its records nothing stays in memory but the `keys` of their cells.
 
         Raises:
             StorageError: it cannot be written now; it is kept and written with what comes next.
         """
         assert self._folder is not None
-        for record in evidence["records"]:
-            self._config.hook.pytest_modellens_update_record(config=self._config, record=record)
-        self._records += evidence["records"]
+        keys: dict[CellKey, dict[str, Any]] = {}
+        records, evidence["records"], evidence["keys"] = evidence["records"], [], keys.values()
         self._hardware += evidence["hardware"]
         self._server += evidence["server"]
         self._meta["cells"] += evidence["cells"]
@@ -168,15 +175,32 @@ class Recorder:
         )
         self._meta["suites"] |= evidence["suites"]
         self._meta["servers"] |= evidence["servers"]
-        if "cassette" in self._meta:
-            count(self._meta["cassette"], evidence["records"])
-        self._folder.append(evidence["records"])
+        self._folder.append(self._updated(records, keys))
         if evidence["hardware"]:
             self._folder.write_hardware(evidence["hardware"])
         if evidence["server"]:
             self._folder.write_server(evidence["server"])
         if is_new:
             self._folder.write_run(self._meta)
+
+    def _updated(
+        self, records: Iterable[dict[str, Any]], keys: dict[CellKey, dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield `records` as they are to be written, and add the fields that name their cells to `keys`."""
+        from pytest_modellens.report.cells import cell_key
+        from pytest_modellens.report.columns import KEY
+
+        for record in records:
+            self._config.hook.pytest_modellens_update_record(config=self._config, record=record)
+            key = cell_key(record)
+            if key not in keys:
+                keys[key] = {name: record[name] for name in KEY}
+            self._count += 1
+            if record["clock"]:
+                self._clocks.add(record["clock"])
+            if "cassette" in self._meta:
+                count(self._meta["cassette"], record)
+            yield record
 
     # Inside of the terminal's own wrapper, which prints the summary, and after xdist has ended its workers.
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -189,11 +213,11 @@ class Recorder:
             self.keep_unreported(evidence)
         # The log of a server that did not start is worth keeping.
         quiet = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
-        if not self._records and (quiet or not any(folder.path.glob("*.log"))):
+        if not self._count and (quiet or not any(folder.path.glob("*.log"))):
             self._discard(folder)
             return
         self._meta |= {"ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"), "exit_status": int(exitstatus)}
-        self._meta["clocks"] = sorted({record["clock"] for record in self._records if record["clock"]})
+        self._meta["clocks"] = sorted(self._clocks)
         steps: tuple[Callable[[], None], ...] = (
             lambda: folder.write_run(self._meta),
             folder.close,
@@ -203,28 +227,26 @@ class Recorder:
                 step()
             except (ModelLensError, OSError) as exc:
                 self._problems.append(str(exc))
-        self._write_reports(folder.path)
-        self._config.hook.pytest_modellens_report(config=self._config, records=self._records, directory=folder.path)
+        self._run = self._write_reports(folder)
+        self._config.hook.pytest_modellens_report(config=self._config, records=self.records, directory=folder.path)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print a table per suite, then where the results are."""
-        if not self._records or self._folder is None:
+        if not self._count or self._folder is None or self._run is None:
             return
-        from pytest_modellens.report.cost_line import cost_line
         from pytest_modellens.report.load_table import load_table
         from pytest_modellens.report.server_table import server_table
-        from pytest_modellens.report.summary import summarise
         from pytest_modellens.report.table import tables, worst
 
         terminalreporter.section("modellens")
         width = self._config.get_terminal_writer().fullwidth
-        summaries = summarise(self._records)
+        summaries = self._run.summaries
         for line in (*tables(summaries, failed=self._failed, width=width), *worst(summaries)):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
         for line in (*load_table(self._meta["cells"], width=width), *server_table(self._meta["cells"], width=width)):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
-        if cost := cost_line(self._records):
-            terminalreporter.line(cost)
+        if self._run.costs.line:
+            terminalreporter.line(self._run.costs.line)
         for problem in self._problems:
             terminalreporter.line(problem, red=True)
         shown = _relative(self._folder.path, self._config.invocation_params.dir)
@@ -256,23 +278,26 @@ class Recorder:
             pass  # a suggestion is not worth an error
         return None
 
-    def _write_reports(self, path: Path) -> None:
+    def _write_reports(self, folder: RunFolder) -> ReportRun:
         from pytest_modellens.plugin.progress import Progress
         from pytest_modellens.plugin.reporting import write_reports
+        from pytest_modellens.report.source import Records, run_of
 
+        path, lines = folder.path, folder.lines
+        problems: list[str] = []
         with Progress(self._config, "writing results") as progress:
+            records = Records(path, problems, in_brief=True, lines=lines)
+            run = run_of(path.name, self._meta, records, self._hardware, self._server, problems=problems, folder=path)
             written = write_reports(
-                path,
+                run,
                 self._settings,
-                self._meta,
-                self._records,
-                self._hardware,
-                self._server,
+                Records(path, lines=lines),
                 start=self._config.invocation_params.dir,
                 say=progress.say,
             )
         self._files = written.files
-        self._problems += written.problems
+        self._problems += problems + written.problems
+        return run
 
     def _discard(self, folder: RunFolder) -> None:
         """Remove the folder of a run in which nothing was measured."""

@@ -10,10 +10,9 @@ from pytest_modellens.errors import MissingExtraError, StorageError
 from pytest_modellens.report.files import write_csv, write_plots
 from pytest_modellens.report.outline import append_markdown, write_json
 from pytest_modellens.report.page import page, write_page
-from pytest_modellens.report.source import run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.report.source import ReportRun
@@ -33,12 +32,9 @@ class Written:
 
 
 def write_reports(
-    folder: Path,
+    run: ReportRun,
     settings: Settings,
-    meta: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
-    hardware: Sequence[Mapping[str, Any]],
-    server: Sequence[Mapping[str, Any]],
+    records: Iterable[Mapping[str, Any]],
     *,
     start: Path,
     say: Callable[[str], None] = lambda _: None,
@@ -46,18 +42,16 @@ def write_reports(
     """Write everything that was asked for; what cannot be written is told in the result, and the rest is written.
 
     Args:
-        folder: of the run.
+        run: what is to be shown; it has a folder.
         settings: what was asked for.
-        meta: what run.json says.
-        records: all of them.
-        hardware: rows of hardware.jsonl.
-        server: rows of server.jsonl.
+        records: all of it, to be gone through several times.
         start: the folder that paths of the command line are relative to.
         say: is told what goes on.
     """
     written = Written()
+    folder = run.folder
+    assert folder is not None
     say("writing CSV")
-    run = run_of(folder.name, meta, records, hardware, server, folder=folder)
     _try(written, lambda: write_csv(folder, run, records))
     if settings.json is not None:
         target = start / settings.json

@@ -25,7 +25,7 @@ __all__ = [
 
 Evidence = dict[str, Any]
 """What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `asked`, `degraded`, `suites`
-and `servers`."""
+and `servers`; and, once it is recorded, `keys`: the fields that name each cell of the records, which are then gone."""
 
 
 def new_evidence() -> Evidence:

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["cost_line"]
+    from pytest_modellens.report.brief import Brief
+
+__all__ = ["Costs"]
 
 
-def cost_line(records: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return the cost of all requests, warm-up and failed ones too; None when the cost of none is known."""
-    cost, tokens, known, unknown = 0.0, 0, 0, 0
-    for record in records:
+@dataclass
+class Costs:
+    """The cost of all requests, warm-up and failed ones too."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    """Of the requests whose cost is known."""
+    known: int = 0
+    unknown: int = 0
+
+    def add(self, record: Mapping[str, Any] | Brief) -> None:
+        """Take in one request."""
         if record.get("cost_usd") is None:
-            unknown += 1
-            continue
-        known += 1
-        cost += record["cost_usd"]
-        tokens += (record.get("prompt_tokens") or 0) + (record.get("completion_tokens") or 0)
-    if not known:
-        return None
-    line = f"cost: {cost:.6f} USD for {known} requests"
-    if tokens:
-        line += f", {cost * 1e6 / tokens:.4g} USD per 1M tokens"
-    return f"{line}; of {unknown} more it is not known" if unknown else line
+            self.unknown += 1
+            return
+        self.known += 1
+        self.usd += record["cost_usd"]
+        self.tokens += (record.get("prompt_tokens") or 0) + (record.get("completion_tokens") or 0)
+
+    @property
+    def line(self) -> str | None:
+        """The line; None when the cost of none is known."""
+        if not self.known:
+            return None
+        line = f"cost: {self.usd:.6f} USD for {self.known} requests"
+        if self.tokens:
+            line += f", {self.usd * 1e6 / self.tokens:.4g} USD per 1M tokens"
+        return f"{line}; of {self.unknown} more it is not known" if self.unknown else line

@@ -11,6 +11,7 @@ import msgspec
 from pytest_modellens.record import Record
 from pytest_modellens.report.brief import Brief, brief
 from pytest_modellens.report.cells import cell_key, gather, sorted_json
+from pytest_modellens.report.cost_line import Costs
 from pytest_modellens.report.summary import CellSummary, summarise_cells
 from pytest_modellens.storage import HARDWARE, REQUESTS, SERVER, iter_rows, read_meta
 
@@ -78,6 +79,7 @@ class ReportRun:
     problems: list[str] = field(default_factory=list)
     """What could not be read, a sentence each."""
     folder: Path | None = None
+    costs: Costs = field(default_factory=Costs)
 
     @property
     def is_finished(self) -> bool:
@@ -114,22 +116,28 @@ def read(folder: Path, *, on_progress: Callable[[int], None] | None = None) -> R
         [*iter_rows(folder / name, problems)] if (folder / name).exists() else [] for name in (HARDWARE, SERVER)
     )
     records = Records(folder, problems, on_progress, in_brief=True)
-    cells = gather(records)
-    return _run(folder.name, meta, cells, hardware, server, n_records=records.count, problems=problems, folder=folder)
+    return run_of(folder.name, meta, records, hardware, server, problems=problems, folder=folder)
 
 
 def run_of(
     name: str,
     meta: Mapping[str, Any],
-    records: Iterable[Mapping[str, Any]],
+    records: Iterable[Mapping[str, Any] | Brief],
     hardware: Iterable[Mapping[str, Any]] = (),
     server: Iterable[Mapping[str, Any]] = (),
     *,
+    problems: list[str] | None = None,
     folder: Path | None = None,
 ) -> ReportRun:
-    """Return the run whose records are at hand."""
-    kept = [record for record in records if _is_record(record)]
-    return _run(name, meta, gather(kept), [*hardware], [*server], n_records=len(kept), problems=[], folder=folder)
+    """Return the run of `records`, which are gone through once; `problems` may get what cannot be read meanwhile."""
+    costs = Costs()
+    cells = gather(_counted(records, costs))
+    rows, of_server = _of_shape([*hardware], _Sampled), _of_shape([*server], _Sampled)
+    summaries = summarise_cells(cells.values(), hardware=rows, loads=loads_of(meta))
+    n_records = costs.known + costs.unknown
+    return ReportRun(
+        name, meta, cells, summaries, rows, of_server, n_records, [] if problems is None else problems, folder, costs
+    )
 
 
 def loads_of(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -137,21 +145,11 @@ def loads_of(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
     return _of_shape(meta.get("cells"), _Load)
 
 
-def _run(
-    name: str,
-    meta: Mapping[str, Any],
-    cells: Mapping[CellKey, CellData],
-    hardware: list[Any],
-    server: list[Any],
-    *,
-    n_records: int,
-    problems: list[str],
-    folder: Path | None,
-) -> ReportRun:
-    rows = _of_shape(hardware, _Sampled)
-    summaries = summarise_cells(cells.values(), hardware=rows, loads=loads_of(meta))
-    of_server = _of_shape(server, _Sampled)
-    return ReportRun(name, meta, cells, summaries, rows, of_server, n_records, problems, folder)
+def _counted(records: Iterable[Mapping[str, Any] | Brief], costs: Costs) -> Iterator[Mapping[str, Any] | Brief]:
+    for record in records:
+        if isinstance(record, Brief) or _is_record(record):
+            costs.add(record)
+            yield record
 
 
 class Records:
@@ -164,12 +162,15 @@ class Records:
         on_progress: Callable[[int], None] | None = None,
         *,
         in_brief: bool = False,
+        lines: Callable[[], Iterable[bytes]] | None = None,
     ) -> None:
         """Of `folder`; `problems` gets what could not be read, `on_progress` the number of records now and then.
 
-        Records are dicts, or with `in_brief` what statistics need of them.
+        Records are dicts, or with `in_brief` what statistics need of them. `lines` returns the lines to read; None
+        takes those of the folder's file.
         """
         self._decode = brief if in_brief else None
+        self._lines = lines
         self._path = folder / REQUESTS
         self._problems = problems
         self._on_progress = on_progress
@@ -179,7 +180,7 @@ class Records:
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         problems: list[str] = [] if self._problems is None else self._problems
         self.count = strange = 0
-        for row in iter_rows(self._path, problems, self._decode):
+        for row in iter_rows(self._path, problems, self._decode, self._lines):
             if not isinstance(row, Brief) and not _is_record(row):
                 strange += 1
                 continue

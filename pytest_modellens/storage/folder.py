@@ -13,10 +13,11 @@ import msgspec
 from pytest_modellens.errors import StorageError
 from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.storage.lines import LineFile, encode
+from pytest_modellens.storage.rows import Rows
 from pytest_modellens.storage.whole import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -73,18 +74,38 @@ class RunFolder:
         self.close()
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add `records` to requests.jsonl: all of them, or none until the next call.
+        """Add `records` to requests.jsonl, each as it comes.
 
         Raises:
-            StorageError: the disk took nothing; the records are kept and written, in order, with the next ones.
+            StorageError: the disk took no more; the rest is kept and written, in order, with the next ones.
         """
-        rows = list(records)
-        measured = [row for row in rows if row.get("phase") != "warmup"]
-        ok = sum(row.get("ok") is True for row in measured)
-        self._counts["requests"] += len(measured)
-        self._counts["ok"] += ok
-        self._counts["errors"] += len(measured) - ok
-        self._requests.append(rows)
+        self._requests.append(map(self._counted, records))
+
+    @property
+    def records(self) -> Rows:
+        """Every record so far, also those that are not on disk yet.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        try:
+            return Rows(self._requests)
+        except OSError as exc:
+            raise StorageError(f"{self.path / REQUESTS}: cannot be read ({exc.strerror})") from exc
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of all of them.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        return self._requests.lines()
+
+    def _counted(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        if record.get("phase") != "warmup":
+            self._counts["requests"] += 1
+            self._counts["ok" if record.get("ok") is True else "errors"] += 1
+        return record
 
     def write_hardware(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add `rows` to hardware.jsonl, under the same promise as `append`.

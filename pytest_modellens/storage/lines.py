@@ -11,10 +11,13 @@ import msgspec
 from pytest_modellens.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["LineFile", "encode"]
+
+_AT_ONCE = 1_000_000
+"""Bytes after which lines of one call are written before the next are made."""
 
 
 class LineFile:
@@ -35,19 +38,58 @@ class LineFile:
             raise StorageError(f"{path}: cannot be opened for writing ({exc.strerror})") from exc
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write `rows`, one line each; all of them, or none until the next call.
+        """Write `rows`, one line each, in order. Many are written a few at a time, so that they can be made meanwhile.
 
         Raises:
-            StorageError: the disk took nothing (full, quota, unplugged); the rows are kept.
+            StorageError: the disk took no more (full, quota, unplugged); the rows left are kept until the next call.
         """
-        self._pending += [encode(row) + b"\n" for row in rows]
-        try:
-            self._flush()
-        except OSError as exc:
+        refusal: OSError | None = None
+        waiting = 0
+        for row in rows:
+            line = encode(row) + b"\n"
+            self._pending.append(line)
+            waiting += len(line)
+            if waiting >= _AT_ONCE and refusal is None:
+                refusal, waiting = self._refused(), 0
+        if refusal is None:
+            refusal = self._refused()
+        if refusal is not None:
             raise StorageError(
                 f"{self._path}: {len(self._pending)} lines are not on disk yet "
-                f"({exc.strerror}; make room, they are written with the next ones)"
-            ) from exc
+                f"({refusal.strerror}; make room, they are written with the next ones)"
+            ) from refusal
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield every line so far, also those that are not on disk yet.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        pending, left = [*self._pending], self._good_size
+        with self._path.open("rb") as file:
+            for line in file:
+                left -= len(line)
+                if left < 0:  # of a write that was refused in the middle
+                    break
+                yield line
+        yield from pending
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return the line of `size` bytes at `start` of what `lines` yields.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        at = self._good_size
+        if start < at:
+            with self._path.open("rb") as file:
+                file.seek(start)
+                return file.read(size)
+        for line in self._pending:
+            if at == start:
+                return line
+            at += len(line)
+        raise IndexError(start)
 
     def close(self) -> None:
         """Write what is still kept, have the disk confirm, and close; harmless when called again.
@@ -65,6 +107,13 @@ class LineFile:
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _refused(self) -> OSError | None:
+        try:
+            self._flush()
+        except OSError as exc:
+            return exc
+        return None
 
     def _flush(self) -> None:
         if not self._pending:

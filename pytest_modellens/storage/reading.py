@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.storage.folder import REQUESTS, RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Run", "RunInfo", "find_run", "iter_rows", "list_runs", "read_meta", "read_run"]
 
@@ -92,19 +93,25 @@ def read_meta(folder: Path, problems: list[str]) -> dict[str, Any]:
     return meta
 
 
-def iter_rows(path: Path, problems: list[str], decode: Callable[[bytes], Any] | None = None) -> Iterator[Any]:
+def iter_rows(
+    path: Path,
+    problems: list[str],
+    decode: Callable[[bytes], Any] | None = None,
+    lines: Callable[[], Iterable[bytes]] | None = None,
+) -> Iterator[Any]:
     """Yield the objects of a file of JSON lines, one at a time; adds what could not be read to `problems`.
 
     Args:
         path: the file.
         problems: gets a sentence for each line that is no JSON object.
         decode: tried first, if given; a line that it refuses is yielded as a dict.
+        lines: returns the lines to read; None takes those of the file.
 
     Raises:
         StorageError: a newer version of this plugin wrote it.
     """
     try:
-        with path.open("rb") as file:
+        with nullcontext(lines()) if lines is not None else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if decode is not None:
                     try:

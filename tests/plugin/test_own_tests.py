@@ -188,7 +188,8 @@ def test_hooks_add_to_environment_records_and_reports(project: Project, server: 
             record["params"]["driver"] = "580"
 
         def pytest_modellens_report(config, records, directory):
-            (directory / "count.txt").write_text(str(len(records)))
+            again = [record["round"] for record in records], [record["round"] for record in records[:1]]
+            (directory / "count.txt").write_text(f"{len(records)} {again}")
         """,
     )
     result = project.run(server)
@@ -196,7 +197,7 @@ def test_hooks_add_to_environment_records_and_reports(project: Project, server: 
     run = project.result
     assert run.meta["environment"]["rack"] == "b12"
     assert [(r["response"], r["params"]) for r in run.records] == [("", {"driver": "580"})] * 2
-    assert (run.folder / "count.txt").read_text() == "2"
+    assert (run.folder / "count.txt").read_text() == "2 ([0, 1], [0])"
     result.stdout.fnmatch_lines(["a[[]driver=580] *"])
 
 

@@ -48,6 +48,38 @@ def test_lines_are_written_in_order_by_one_write(path: Path, monkeypatch: pytest
     file.close()
 
 
+def test_many_lines_are_written_while_they_are_made(path: Path) -> None:
+    sizes = []
+
+    def rows() -> Iterator[dict[str, str]]:
+        for _ in range(30):
+            sizes.append(path.stat().st_size)
+            yield {"text": "x" * 100_000}
+
+    file = LineFile(path)
+    file.append(rows())
+    assert 0 < sizes[-1] < path.stat().st_size
+    assert sizes[-1] > 2_000_000
+    file.close()
+
+
+def test_disk_that_is_full_is_asked_once_for_many_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def full(descriptor: int, data: bytes) -> int:
+        asked.append(len(data))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = LineFile(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StorageError, match="30 lines are not on disk yet"):
+            file.append({"text": "x" * 100_000} for _ in range(30))
+    assert len(asked) == 1
+    file.close()
+    assert len(path.read_bytes().splitlines()) == 30
+
+
 def test_lines_are_added_to_what_is_there(path: Path) -> None:
     path.write_bytes(b'{"n":0}\n')
     file = LineFile(path)
@@ -153,7 +185,7 @@ def test_row_that_is_no_json_is_refused_and_the_file_goes_on(path: Path) -> None
         file.append([{"n": 1}, {"n": object()}])
     file.append([{"n": 2}])
     file.close()
-    assert path.read_bytes() == b'{"n":2}\n'
+    assert path.read_bytes() == b'{"n":1}\n{"n":2}\n'
 
 
 def test_file_that_cannot_be_opened_is_a_storage_error(tmp_path: Path) -> None:
