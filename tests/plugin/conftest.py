@@ -16,7 +16,6 @@ from tests.tiny_gguf import make_tiny_gguf
 
 # pytester forgets what a run inside this process imported, and some of these can be imported only once.
 for _name in (
-    "pandas.io.formats.csvs",
     "jinja2",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
