@@ -15,6 +15,11 @@ from pytest_modellens.text import printable
         ("\u202eabc\u2066\u200f", "\\u202eabc\\u2066\\u200f"),
         ("a\u2028b\ufeff", "a\\u2028b\\ufeff"),
         ("\ud800", "\\ud800"),
+        ("ad\u200bmin\u2060\u00ad\u3164", "ad\\u200bmin\\u2060\\xad\\u3164"),
+        ("hi\U000e0041\U000e0042", "hi\\U000e0041\\U000e0042"),
+        ("mo\u200ddel \u200c日\u200d", "mo\\u200ddel \\u200c日\\u200d"),
+        ("日\u200d\u200d本", "日\\u200d\\u200d本"),
+        ("\U0001f469\u200d\U0001f4bb \u0645\u06cc\u200c\u062e", "\U0001f469\u200d\U0001f4bb \u0645\u06cc\u200c\u062e"),
     ],
 )
 def test_printable_escapes_what_steers_a_terminal(text: str, shown: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_modellens.report.lines import aligned, clipped, widths_of
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ def table(found: list[Change], *, what: str) -> list[str]:
         (_cut(change.field, 30), f"{change.differing} of {change.of}", _shown(change.before), _shown(change.after))
         for change in found
     ]
-    widths = [max(len(text) for text in column) for column in zip(header, *rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (header, *rows)]
-    return [line.rstrip() for line in lines]
+    widths = widths_of([header, *rows])
+    return [aligned(row, widths, left=range(4), gap="  ") for row in (header, *rows)]
 
 
 def _distance(old: Any, new: Any) -> float:
@@ -94,5 +94,4 @@ def _shown(value: Any) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
+    return clipped(printable(text), width)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.report.table import MAX_WIDTH, MIN_WIDTH, PROVIDER_WIDTH, Line, aligned, clipped, short
+from pytest_modellens.report.lines import Line, aligned, clipped, folded, room_in, widths_of
+from pytest_modellens.report.table import PROVIDER_WIDTH, short
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["load_names", "load_table"]
 
@@ -31,10 +31,10 @@ def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
     loads = [cell for cell in cells if cell.get("summary")]
     if not loads:
         return []
-    room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
+    room = room_in(width)
     names = load_names(loads)
     rows = [(name, *_row(cell)) for name, cell in zip(names, loads, strict=True)]
-    widths = [max(len(text) for text in column) for column in zip(_HEADER, *rows, strict=True)]
+    widths = widths_of([_HEADER, *rows])
     # The load's name gives way: everything else is short.
     widths[0] = max(_LEAST_CASE_WIDTH, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
     lines = [Line(aligned(_HEADER, widths, left={0}), "bold")]
@@ -90,5 +90,5 @@ def _goodput(summary: Mapping[str, Any]) -> str:
     return f"{summary['goodput']:.0%}{bounds}"
 
 
-def _folded(text: str, room: int) -> Iterator[str]:
-    return iter(textwrap.wrap(printable(text, 1000), room, initial_indent="  ", subsequent_indent="    "))
+def _folded(text: str, room: int) -> list[str]:
+    return folded(printable(text, 1000), room, indent="  ", then="    ")

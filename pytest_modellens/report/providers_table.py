@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_modellens.redaction import redact_url
-from pytest_modellens.report.table import MIN_WIDTH, aligned, clipped
+from pytest_modellens.report.lines import MIN_WIDTH, aligned, clipped, widths_of
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def providers_table(rows: Iterable[ProviderRow], *, width: int = MIN_WIDTH) -> l
         )
         for row in rows
     ]
-    widths = [max(len(text) for text in column) for column in zip(_HEADER[:4], *cells, strict=True)]
+    widths = widths_of([_HEADER[:4], *cells])
     room = max(width, MIN_WIDTH) - 1 - sum(widths) - len(widths)
     lines = [
         aligned((*cell, _listed(row.models, room)), (*widths, room), left=range(5))
@@ -97,6 +97,6 @@ def _listed(models: Sequence[str], room: int) -> str:
     for count in range(len(shown), 0, -1):
         more = f", … {len(models):,} in all" if count < len(models) else ""
         text = ", ".join(shown[:count]) + more
-        if len(text) <= room:
+        if clipped(text, room) == text:
             return text
     return clipped(f"{len(models):,} models, {shown[0]}, …", room) if shown else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.report.lines import Line, aligned, clipped, room_in, widths_of
 from pytest_modellens.report.load_table import load_names
-from pytest_modellens.report.table import MAX_WIDTH, MIN_WIDTH, Line, aligned, clipped, short
+from pytest_modellens.report.table import short
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ def server_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line
     shown = [cell for cell in told if cell["server"].get("scrapes")]
     lines: list[Line] = []
     if shown:
-        room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
+        room = room_in(width)
         names = load_names(shown)
         rows = [(name, *_row(cell["server"])) for name, cell in zip(names, shown, strict=True)]
         # What no server tells, takes no room.
         columns = [column for column in zip(_HEADER, *rows, strict=True) if {*column[1:]} != {"–"}]
-        widths = [max(map(len, column)) for column in columns]
+        widths = widths_of([*zip(*columns, strict=True)])
         widths[0] = max(len(_HEADER[0]), min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
         header, *others = zip(*columns, strict=True)
         lines.append(Line(aligned(header, widths, left={0}), "bold"))

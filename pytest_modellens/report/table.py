@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_modellens.report.lines import MIN_WIDTH, Line, aligned, clipped, folded, room_in, widths_of
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from pytest_modellens.report.cells import CellKey
     from pytest_modellens.report.summary import CellSummary, Distribution
 
-__all__ = ["Line", "aligned", "clipped", "short", "tables", "worst"]
+__all__ = ["PROVIDER_WIDTH", "short", "tables", "worst"]
 
-MIN_WIDTH = 80
-MAX_WIDTH = 120
 PROVIDER_WIDTH = 14
 _WIDTH_FOR_SHAPES = 100
 _MANY = 8
@@ -32,13 +30,6 @@ _NOTES = {
     "≠": "≠ the server's own times differ from ours by more than 5 ms and 5 %",
     "e": "e not streamed: tokens per second end to end, time to first token included",
 }
-
-
-class Line(NamedTuple):
-    """One line of text, and how to show it: "bold", "red", "green" or nothing."""
-
-    text: str
-    style: str = ""
 
 
 class _Row(NamedTuple):
@@ -81,28 +72,14 @@ def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey]
     header = _HEADER
     if width < _WIDTH_FOR_SHAPES or not any(row.shape for row in rows):
         header, rows = header._replace(shape=""), [row._replace(shape="") for row in rows]
-    widths = [max(len(text) for text in column) for column in zip(header, *rows, strict=True)]
-    room = min(max(width, MIN_WIDTH), MAX_WIDTH) - 1
+    widths = widths_of([header, *rows])
+    room = room_in(width)
     # The case's name gives way: everything else is short.
     widths[0] = max(12, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
     shown = [row._replace(case=clipped(row.case, widths[0])) for row in rows]
-    lines = [Line(title[:room], "bold"), Line(aligned(header, widths, left=_LEFT))]
+    lines = [Line(clipped(title, room), "bold"), Line(aligned(header, widths, left=_LEFT))]
     lines += [Line(aligned(row, widths, left=_LEFT), "red" if "✗" in row.marks else "") for row in shown]
     return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells)), Line("")]
-
-
-def aligned(row: Sequence[str], widths: Sequence[int], *, left: Collection[int]) -> str:
-    """Return the texts of `row` in columns of `widths`, those of the columns `left` to the left, the others right."""
-    columns = zip(row, widths, strict=True)
-    cells = [
-        text.ljust(width) if at in left else text.rjust(width) for at, (text, width) in enumerate(columns) if width
-    ]
-    return " ".join(cells).rstrip()
-
-
-def clipped(text: str, width: int) -> str:
-    """Return `text`, cut to `width` columns."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _row(cell: CellSummary, failed: bool) -> _Row:
@@ -152,7 +129,7 @@ def worst(summaries: Sequence[CellSummary]) -> list[Line]:
         parts.append(f"first token {_row(late, False).case} {short(late.ttft_ms.p50)} ms")
     if slow is not None and slow.tokens_per_second.p50:
         parts.append(f"generation {_row(slow, False).case} {short(slow.tokens_per_second.p50)} tok/s")
-    return [Line(line) for line in textwrap.wrap(f"slowest: {' · '.join(parts)}", MIN_WIDTH - 1)] if parts else []
+    return [Line(line) for line in folded(f"slowest: {' · '.join(parts)}", MIN_WIDTH - 1)] if parts else []
 
 
 def _speed(rate: Distribution) -> str:
@@ -189,5 +166,5 @@ def _notes(rows: Sequence[_Row], cells: Sequence[CellSummary]) -> list[str]:
         for row, cell in zip(rows, cells, strict=True)
         for note in cell.notes
     )
-    lines = (line for text in (*reasons, *both, *more) for line in textwrap.wrap(text, MIN_WIDTH - 6))
+    lines = (line for text in (*reasons, *both, *more) for line in folded(text, MIN_WIDTH - 6))
     return [*notes, *said, *(f"  {line}" for line in lines)]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pytest_modellens.report.lines import Line
 from pytest_modellens.report.load_table import load_table
-from pytest_modellens.report.table import Line
 
 
 def cell(*, summary: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.lines import Line
 from pytest_modellens.report.summary import summarise
-from pytest_modellens.report.table import Line, short, tables, worst
+from pytest_modellens.report.table import short, tables, worst
 
 
 def record(**more: Any) -> dict[str, Any]:
