@@ -12,7 +12,8 @@ __all__ = ["TOLERANCE_MS", "TOLERANCE_SHARE", "disagreements"]
 TOLERANCE_MS = 5.0
 """The way between the server's clock readings and ours: HTTP, tokenizing, scheduling, on one machine."""
 TOLERANCE_SHARE = 0.05
-"""Of the longer time; a difference has to exceed this and `TOLERANCE_MS`."""
+"""Of the longer time. The tolerance is the larger of the two: a few ms are much of a short time, and 5 ms little of a
+long one, so that either alone would call honest times wrong (docs/metrics.md has numbers)."""
 
 
 def disagreements(

@@ -16,7 +16,7 @@ _REFUSED = frozenset({401, 403})
 
 
 class JanProvider(OpenAICompatibleProvider):
-    """Jan, from its documentation and source of 2026-09; it wants an API key, and passes requests on to llama.cpp."""
+    """Jan, from its documentation and its server's source; it wants an API key, and passes requests on to llama.cpp."""
 
     name: ClassVar[str] = "jan"
     default_port: ClassVar[int] = 1337

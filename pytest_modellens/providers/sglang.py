@@ -21,7 +21,7 @@ _SERVER = ("server_info", "get_server_info")
 
 
 class SGLangProvider(OpenAICompatibleProvider):
-    """SGLang, from its documentation and the source of 0.5.23.
+    """SGLang, from the source of 0.5.23.
 
     Its `/health` generates a token and takes a second or more; `/model_info` only says which model is there.
     """

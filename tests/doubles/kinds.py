@@ -70,7 +70,7 @@ class Kind:
     """One server."""
 
     documented: str
-    """Of when the documentation is."""
+    """What it was written from."""
     pages: Mapping[str, Any]
     """JSON by path."""
     chats: Mapping[str, type[Encoder]]
@@ -86,6 +86,10 @@ class Kind:
 def _list(owner: str, **more: Any) -> dict[str, Any]:
     entries = [{"id": name, "object": "model", "created": 1700000000, "owned_by": owner, **more} for name in MODELS]
     return {"object": "list", "data": entries}
+
+
+def _rooted(models: dict[str, Any]) -> dict[str, Any]:
+    return {**models, "data": [{**entry, "root": entry["id"]} for entry in models["data"]]}
 
 
 _LMSTUDIO_V0 = [
@@ -143,7 +147,7 @@ _SGLANG_INFO = {"model_path": "truth/model", "tokenizer_path": "truth/model", "i
 
 KINDS = {
     "ollama": Kind(
-        "2026-08",
+        "documentation of 2026-08",
         {
             "/api/version": {"version": "0.31.1"},
             "/api/tags": {"models": _OLLAMA_TAGS},
@@ -157,7 +161,7 @@ KINDS = {
         elsewhere=(404, "404 page not found"),
     ),
     "lmstudio": Kind(
-        "2026-04",
+        "documentation of 2026-04",
         {
             "/api/v0/models": {"object": "list", "data": [*_LMSTUDIO_V0, _EMBEDS]},
             "/api/v1/models": {"models": [*_LMSTUDIO_V1, _V1_EMBEDS]},
@@ -167,21 +171,27 @@ KINDS = {
         # It says "Returning 200 anyway" in its log.
         elsewhere=(200, {"error": "Unexpected endpoint or method."}),
     ),
-    "jan": Kind("2026-09", {"/v1/models": _list("janhq")}, {"/v1/chat/completions": OpenAIEncoder}, key="jan-key"),
+    "jan": Kind(
+        "jan.ai/docs/local-api and the source of its server (janhq/jan, 0035982)",
+        {"/v1/models": _list("user", created=1)},
+        {"/v1/chat/completions": OpenAIEncoder},
+        key="jan-key",
+        elsewhere=(404, "Not Found"),
+    ),
     "sglang": Kind(
-        "2026-10",
+        "the source of 0.5.23",
         {
             "/health": {},
             "/model_info": _SGLANG_INFO,
             "/get_model_info": _SGLANG_INFO,
             "/server_info": {"version": "0.5.23", "quantization": "fp8", "model_path": "truth/model"},
-            "/v1/models": _list("sglang", root="truth/model", max_model_len=8192),
+            "/v1/models": _rooted(_list("sglang", max_model_len=8192)),
         },
         {"/v1/chat/completions": SGLangEncoder},
         slow={"/health": 1.2},
     ),
     "tgi": Kind(
-        "2026-01",
+        "documentation of 2026-01",
         {
             "/health": {},
             "/info": {

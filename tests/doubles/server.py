@@ -1,7 +1,7 @@
 """A double in a child process: the truth server with the pages, answers and refusals of another server.
 
-A double is written from documentation. What a test shows with one is that the provider reads what is documented, and
-nothing about the real server.
+A double is written from documentation or source. What a test shows with one is that the provider reads what is there
+said, and nothing about the real server.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Double(TruthServer):
     @property
     def label(self) -> str:
         """What it is, as it is shown."""
-        return f"{self.kind} (double, from documentation of {KINDS[self.kind].documented})"
+        return f"{self.kind} (double, from {KINDS[self.kind].documented})"
 
     def arguments(self) -> list[str]:
         return [self.kind, *super().arguments()]

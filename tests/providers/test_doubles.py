@@ -106,7 +106,7 @@ def test_health_of_sglang_does_not_make_it_generate(doubles: Callable[[str], Dou
             Model("truth:steady", "Truth:Steady", "lmstudio", "270M", "Q4_K_M", 241410208, ("truth:steady:2",), 4096),
         ),
         ("jan", Model("truth:steady", "truth:steady", "jan")),
-        ("sglang", Model("truth:steady", "truth/model", "sglang", quantization="fp8", context_length=8192)),
+        ("sglang", Model("truth:steady", "truth:steady", "sglang", quantization="fp8", context_length=8192)),
         ("tgi", Model("truth:steady", "truth:steady", "tgi", context_length=4096)),
     ],
 )

@@ -36,10 +36,10 @@ def test_default_address_is_the_providers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_double_is_called_one_with_the_date_of_its_documentation(name: str) -> None:
+def test_double_is_called_one_with_what_it_was_written_from(name: str) -> None:
     checked = ROWS[name][3]
     if name in KINDS:
-        assert checked == f"**double**, from documentation of {KINDS[name].documented}"
+        assert checked == f"**double**, from {KINDS[name].documented}"
     else:
         assert "double" not in checked
         assert "**real**" in checked or (FOLDER / name).is_dir()
