@@ -1,55 +1,32 @@
-"""What is wrong with a measured cell: failed requests, unexpected answers, broken limits, untrustworthy numbers."""
+"""What is wrong with a measured cell: failed requests, unexpected answers, untrustworthy numbers."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_modellens.stats.percentile import mean, percentile
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_modellens.record import Record
-    from pytest_modellens.suite.limits import Limit
 
-__all__ = ["findings", "statistic"]
+__all__ = ["findings"]
 
 
-def findings(
-    records: Sequence[Record], *, limits: Sequence[Limit] = (), planned: int | None = None, stopped: str | None = None
-) -> list[str]:
-    """Return a sentence for everything that keeps a cell from passing; empty for a good one.
+def findings(records: Sequence[Record], *, planned: int | None = None, stopped: str | None = None) -> list[str]:
+    """Return a sentence for everything that keeps a cell from passing, apart from its limits; empty for a good one.
 
     Args:
         records: all of the cell, warm-up too.
-        limits: what its numbers must keep to.
         planned: how many requests were to be sent; None: nobody could know.
         stopped: why nothing more was sent.
     """
     found = [*_failed(records, planned, stopped), *_unexpected(records), *_invalid(records)]
     if not found and not any(record.phase == "measured" for record in records):
         found.append(f"nothing was measured ({len(records)} requests of warm-up)")
-    good = [record for record in records if record.phase == "measured" and record.ok and record.invalid is None]
-    found += [sentence for limit in limits if (sentence := _limit_broken(limit, good)) is not None]
     return found
-
-
-def statistic(records: Sequence[Record], metric: str, name: str) -> float | None:
-    """Return one statistic (median, mean, min, max, p50, p90, p95, p99) of one metric; None without values.
-
-    Metrics that are lists (`itl_ms`, `inter_chunk_ms`) are pooled over the records.
-    """
-    values: list[float] = []
-    for record in records:
-        value = getattr(record, metric)
-        values += value if isinstance(value, list) else [value] if value is not None else []
-    if not values:
-        return None
-    if name in {"min", "max"}:
-        return min(values) if name == "min" else max(values)
-    return mean(values) if name == "mean" else percentile(values, 50.0 if name == "median" else float(name[1:]))
 
 
 def _failed(records: Sequence[Record], planned: int | None, stopped: str | None) -> list[str]:
@@ -87,10 +64,3 @@ def _unexpected(records: Sequence[Record]) -> list[str]:
 def _invalid(records: Sequence[Record]) -> list[str]:
     reasons = dict.fromkeys(record.invalid for record in records if record.phase == "measured" and record.invalid)
     return [f"not a valid measurement: {reason}" for reason in reasons]
-
-
-def _limit_broken(limit: Limit, good: Sequence[Record]) -> str | None:
-    value = statistic(good, limit.metric, limit.statistic)
-    if value is None:
-        return f"limit {limit}: cannot be judged (no request brought {limit.metric})"
-    return None if limit.holds(value) else f"limit {limit}: not kept (it is {value:.4g})"

@@ -13,7 +13,7 @@ LAYERS = (
     ("errors", "models", "events", "urls", "text", "redaction", "cost"),
     ("measure", "stats", "record"),
     ("providers", "hardware", "embedded", "served", "truth", "bridge"),
-    ("suite", "load", "recording", "cassette", "runner", "findings", "budget", "serverside"),
+    ("suite", "load", "recording", "cassette", "runner", "findings", "keeping", "budget", "serverside"),
     ("storage", "environment", "selfcheck"),
     ("report", "testing", "gate", "recompute"),
     ("plugin", "cli", "amplifier"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["check_gate_options", "gate_is_asked_for", "gate_is_given"]
 
 _OF_BOTH = ("baseline", "subject", "allow_mismatch")
-_OF_GATE = ("alpha", "inconclusive", "require_baseline")
+_OF_GATE = ("alpha", "require_baseline")
 _EXAMPLE = "such as --modellens-gate 'tokens_per_second:-5%'"
 
 

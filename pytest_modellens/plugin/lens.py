@@ -12,11 +12,12 @@ from pytest_modellens.budget import Spending
 from pytest_modellens.cassette.entry import Place
 from pytest_modellens.cassette.writer import scene_of
 from pytest_modellens.errors import BudgetError, ModelLensError
-from pytest_modellens.findings import findings, statistic
+from pytest_modellens.findings import findings
 from pytest_modellens.hardware.energy import joules_per_token
 from pytest_modellens.hardware.sampler import HardwareSampler
 from pytest_modellens.plugin.cassette import cassette_of
 from pytest_modellens.plugin.collect import SuiteModule
+from pytest_modellens.plugin.limits import judge_limits, what_fails
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.progress import Progress
@@ -38,6 +39,7 @@ from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
 from pytest_modellens.serverside import judge, total_tokens
+from pytest_modellens.stats.percentile import percentile
 from pytest_modellens.suite.asked import asked
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["Lens"]
 
 SCALARS = ("ttft_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
+KEY = ("suite", "case", "params", "provider", "model")
 _DESCRIBED: pytest.StashKey[dict[str, dict[str, Any]]] = pytest.StashKey()
 
 
@@ -128,9 +131,10 @@ class Lens:
             _spare(benchmark)
             raise pytest.fail.Exception(f"{self._where(cell)}: {exc}", pytrace=False) from None
         self._publish(run, benchmark)
-        found = findings(run.records, limits=cell.case.limits, planned=run.planned, stopped=run.stopped)
+        found = findings(run.records, planned=run.planned, stopped=run.stopped)
         if found and run.request.model == GUESSED_MODEL and any(not record.ok for record in run.records):
             found.append("the server lists no models, so none was known to ask for (give --modellens-model)")
+        found += self._limits_broken(run)
         if found:
             pytest.fail("\n".join(f"{self._where(cell)}: {sentence}" for sentence in found), pytrace=False)
         return run.records
@@ -207,7 +211,7 @@ class Lens:
         evidence = self._evidence
         evidence["records"] += rows
         if rows:
-            key = {name: rows[0][name] for name in ("suite", "case", "params", "provider", "model")}
+            key = {name: rows[0][name] for name in KEY}
             evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
             if scraper is not None:
                 evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})
@@ -221,6 +225,16 @@ class Lens:
         if isinstance(module, SuiteModule):
             evidence["suites"] = {self._suite(): module.suite.hash}
 
+    def _limits_broken(self, run: CellRun) -> list[str]:
+        case = run.cell.case
+        verdicts = judge_limits(case.limits, _good(run))
+        key = {name: getattr(run.records[0], name) for name in KEY} if run.records else {}
+        self._evidence["limits"] += [{**key, **verdict.to_json()} for verdict in verdicts]
+        self._request.node.user_properties += [
+            ("modellens_limit", f"{verdict.limit}: {verdict.reason}") for verdict in verdicts
+        ]
+        return what_fails(verdicts, where=self._where(run.cell), inconclusive=self._settings.inconclusive or "warn")
+
     def _publish(self, run: CellRun, benchmark: Any) -> None:
         """Give JUnit and pytest-benchmark the medians."""
         named = {"modellens_provider": self._label(), "modellens_provider_kind": run.provider.name}
@@ -229,9 +243,9 @@ class Lens:
         properties += named.items()
         if degraded := [reason for cell in self._evidence["degraded"][-1:] for reason in cell["reasons"]]:
             properties.append(("modellens_degraded", "; ".join(degraded)))
-        good = [record for record in run.measured if record.ok and record.invalid is None]
+        good = _good(run)
         for metric in SCALARS:
-            value = statistic(good, metric, "median")
+            value = percentile((value for one in good if (value := getattr(one, metric)) is not None), 50)
             if value is not None:
                 properties.append((f"modellens_{metric}", round(value, 3)))
                 if benchmark is not None:
@@ -312,6 +326,11 @@ class Lens:
         if isinstance(module, SuiteModule):
             return f"{module.shown_path}:{cell.case.line}"
         return f"{self._suite()}: case {cell.case.name!r}"
+
+
+def _good(run: CellRun) -> list[Record]:
+    """Return the records that may be averaged."""
+    return [record for record in run.measured if record.ok and record.invalid is None]
 
 
 def _spare(benchmark: Any) -> None:

@@ -100,7 +100,7 @@ OPTIONS = (
     Option(
         "inconclusive",
         "HOW",
-        "Whether an undecided gate is to warn or fail (default: warn)",
+        "Whether an undecided gate or limit is to warn or fail (default: warn)",
         of_gate("parse_inconclusive"),
     ),
     Option(

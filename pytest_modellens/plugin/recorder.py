@@ -54,6 +54,7 @@ class Recorder:
             "cells": [],
             "degraded": [],
             "asked": [],
+            "limits": [],
             "failed": [],
             "ended_at": None,
         }
@@ -168,6 +169,7 @@ class Recorder:
         self._server += evidence["server"]
         self._meta["cells"] += evidence["cells"]
         self._meta["asked"] += evidence["asked"]
+        self._meta["limits"] += evidence["limits"]
         self._meta["degraded"] += evidence["degraded"]
         is_new = bool(evidence["cells"] or evidence["degraded"]) or not (
             evidence["suites"].items() <= self._meta["suites"].items()

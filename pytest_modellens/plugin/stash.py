@@ -24,13 +24,14 @@ __all__ = [
 ]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `asked`, `degraded`, `suites`
-and `servers`; and, once it is recorded, `keys`: the fields that name each cell of the records, which are then gone."""
+"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `asked`, `limits`, `degraded`,
+`suites` and `servers`; and, once it is recorded, `keys`: the fields that name each cell of the records, which are then
+gone."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    lists: Evidence = {name: [] for name in ("records", "hardware", "server", "cells", "asked", "degraded")}
+    lists: Evidence = {name: [] for name in ("records", "hardware", "server", "cells", "asked", "limits", "degraded")}
     return {**lists, "suites": {}, "servers": {}}
 
 

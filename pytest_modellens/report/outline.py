@@ -95,6 +95,7 @@ def summary_json(runs: Sequence[ReportRun]) -> dict[str, Any]:
             for cell in all_cells
             if cell.run is run
         ],
+        "limits": run.meta.get("limits"),
         "environment": run.meta.get("environment"),
         "servers": run.meta.get("servers"),
     }

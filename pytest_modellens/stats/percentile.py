@@ -21,9 +21,9 @@ __all__ = [
     "mean",
     "median_interval",
     "min_n_for_upper_bound",
+    "one_sided_bounds",
     "percentile",
     "percentile_interval",
-    "upper_bound",
     "wilson",
 ]
 
@@ -87,12 +87,22 @@ def percentile_interval(values: Iterable[float], p: float, *, confidence: float 
     return Interval(ranked[r - 1], ranked[s - 1], reached)
 
 
-def upper_bound(values: Iterable[float], p: float, *, confidence: float = 0.95) -> float | None:
-    """Return what the p-th percentile does not exceed, one-sided; None below `min_n_for_upper_bound`."""
-    _check(p, confidence)
-    ranked = sorted(values)
-    from_above = _rank(len(ranked), 1 - p / 100, 1 - confidence)
-    return None if from_above is None else ranked[-from_above]
+def one_sided_bounds(
+    values: Iterable[float], p: float, *, tail: float, inflation: float = 1.0
+) -> tuple[float | None, float | None]:
+    """Return what the p-th percentile is below, and above, with a probability of `tail` each; None: n is too small.
+
+    Values that depend on each other are worth 1 / `inflation` of as many that do not: the ranks are those of fewer.
+    """
+    _check(p, 1 - tail)
+    ranked = sorted(value for value in values if not math.isnan(value))
+    worth = math.floor(len(ranked) / inflation + 1e-9)
+    low, high = _rank(worth, p / 100, tail), _rank(worth, 1 - p / 100, tail)
+    places = [None if rank is None else (rank - 1) * len(ranked) // worth for rank in (low, high)]
+    return (
+        None if places[0] is None else ranked[places[0]],
+        None if places[1] is None else ranked[-1 - places[1]],
+    )
 
 
 def min_n_for_upper_bound(p: float, confidence: float = 0.95) -> int:

@@ -324,7 +324,6 @@ ALONE = {
     "--modellens-subject=cpu": "--modellens-subject: does nothing without --modellens-gate (*) or --modellens-update*",
     "--modellens-allow-mismatch=cpu": "--modellens-allow-mismatch: does nothing without --modellens-gate (*) or --*",
     "--modellens-alpha=0.05": "--modellens-alpha: does nothing without --modellens-gate (such as --modellens-gate *",
-    "--modellens-inconclusive=fail": "--modellens-inconclusive: does nothing without --modellens-gate (*)",
     "--modellens-require-baseline": "--modellens-require-baseline: does nothing without --modellens-gate (*)",
 }
 

@@ -167,7 +167,7 @@ def test_results_folder_is_below_the_root_from_wherever_pytest_is_called(
 
 
 def test_failed_expectation_fails_the_test_and_keeps_the_speed(project: Project, server: FakeServer) -> None:
-    project.case('expect: {contains: London}, limits: {ttft_ms.median: "< 60000"}')
+    project.case('expect: {contains: London}, limits: {ttft_ms.max: "< 60000"}')
     result = project.run(server)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["suites/chat.yaml:3: 2 of 2 answers are not as expected", "*'London'*", "a *✗"])
@@ -177,10 +177,43 @@ def test_failed_expectation_fails_the_test_and_keeps_the_speed(project: Project,
 
 
 def test_limit_not_kept_fails_the_test_with_the_number(project: Project, server: FakeServer) -> None:
-    project.case('limits: {ttft_ms.median: "< 0.000001"}')
-    result = project.run(server)
+    project.case('limits: {ttft_ms.median: "< 0.000001", ttft_ms.p95: "< 60000"}', defaults="rounds: 5, warmup: 0")
+    result = project.run_apart(server, "--junitxml=junit.xml")
+    result.assert_outcomes(failed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["suites/chat.yaml:3: limit ttft_ms.median < *: not kept (it is * in 5 requests, at least * and at most *)"]
+    )
+    verdicts = project.result.meta["limits"]
+    assert [(one["limit"], one["verdict"], one["missing"]) for one in verdicts] == [
+        ("ttft_ms.median < 1e-06", "fail", None),
+        ("ttft_ms.p95 < 60000", "inconclusive", 54),
+    ]
+    assert verdicts[0]["case"] == "a"
+    assert "ttft_ms.p95 &lt; 60000: not decided (it is" in (project.path / "junit.xml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_limit_that_few_requests_cannot_prove_warns(
+    project: Project, server: FakeServer, workers: tuple[str, ...]
+) -> None:
+    project.case('limits: {ttft_ms.p95: "< 60000"}')
+    result = project.run_apart(server, *workers)
+    result.assert_outcomes(passed=1, warnings=1)
+    told = "suites/chat.yaml:3: limit ttft_ms.p95 < 60000: not decided (it is * in 2 requests*57 more could prove*"
+    result.stdout.fnmatch_lines([f"*ModelLensLimitWarning: {told}"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--modellens-inconclusive=fail",), ("-W", "error::pytest.PytestWarning")], ids=["option", "warning"]
+)
+def test_limit_that_is_not_decided_fails_where_it_must_be(
+    project: Project, server: FakeServer, arguments: tuple[str, ...]
+) -> None:
+    project.case('limits: {ttft_ms.p95: "< 60000"}')
+    result = project.run(server, *arguments)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["suites/chat.yaml:3: limit ttft_ms.median < *: not kept (it is *)"])
+    result.stdout.fnmatch_lines(["suites/chat.yaml:3: limit ttft_ms.p95 < 60000: not decided (*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
 
 
 def test_rounds_warmup_and_timeout_of_the_command_line_win(project: Project, server: FakeServer) -> None:

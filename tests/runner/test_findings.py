@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from pytest_modellens.findings import findings, statistic
+from pytest_modellens.findings import findings
 from pytest_modellens.record import Record
-from pytest_modellens.suite.limits import Limit
 
 
 def record(**fields: Any) -> Record:
@@ -30,8 +27,7 @@ def failed(error: str, error_class: str = "timeout", **fields: Any) -> Record:
 
 
 def test_good_cell_has_no_findings() -> None:
-    limit = Limit("ttft_ms", "p50", "<", 10.0)
-    assert findings([record(ttft_ms=5.0)], limits=[limit], planned=1) == []
+    assert findings([record(ttft_ms=5.0)], planned=1) == []
 
 
 def test_failures_are_counted_by_class_and_shown() -> None:
@@ -83,33 +79,3 @@ def test_unexpected_answers_are_counted_among_measured_ones() -> None:
 def test_invalid_measurements_are_named_once() -> None:
     records = [record(invalid="cached"), record(invalid="cached"), record(phase="warmup", invalid="other")]
     assert findings(records) == ["not a valid measurement: cached"]
-
-
-def test_limits_are_judged_over_good_measured_records() -> None:
-    limit = Limit("ttft_ms", "max", "<", 10.0)
-    records = [
-        record(ttft_ms=5.0),
-        record(ttft_ms=12.5),
-        record(ttft_ms=99.0, phase="warmup"),
-        record(ttft_ms=99.0, invalid="cached"),
-    ]
-    assert findings(records, limits=[limit])[-1] == "limit ttft_ms.max < 10: not kept (it is 12.5)"
-
-
-def test_limit_without_values_cannot_be_judged() -> None:
-    found = findings([record()], limits=[Limit("ttft_ms", "p95", "<", 10.0)])
-    assert found == ["limit ttft_ms.p95 < 10: cannot be judged (no request brought ttft_ms)"]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("min", 1.0), ("max", 11.0), ("mean", 6.0), ("median", 6.0), ("p50", 6.0), ("p90", 10.0)]
-)
-def test_statistic_of_a_metric(name: str, value: float) -> None:
-    records = [record(ttft_ms=ms) for ms in (*range(1, 11), 11.0, None)]
-    assert statistic(records, "ttft_ms", name) == value
-
-
-def test_statistic_pools_lists() -> None:
-    records = [record(itl_ms=[1.0, 2.0]), record(itl_ms=None), record(itl_ms=[6.0])]
-    assert statistic(records, "itl_ms", "mean") == 3.0
-    assert statistic([record()], "itl_ms", "mean") is None

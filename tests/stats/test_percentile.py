@@ -11,9 +11,9 @@ from pytest_modellens.stats.percentile import (
     mean,
     median_interval,
     min_n_for_upper_bound,
+    one_sided_bounds,
     percentile,
     percentile_interval,
-    upper_bound,
     wilson,
 )
 
@@ -42,7 +42,7 @@ def test_everything_is_none_without_values() -> None:
     assert percentile([], 50) is None
     assert median_interval([]) is None
     assert percentile_interval([], 90) is None
-    assert upper_bound([], 90) is None
+    assert one_sided_bounds([], 90, tail=0.05) == (None, None)
     assert wilson(0, 0) is None
 
 
@@ -120,14 +120,20 @@ def test_percentile_interval_covers_the_truth_as_often_as_it_says(p: int, n: int
 @pytest.mark.parametrize(("p", "n"), [(50, 5), (90, 29), (95, 59), (99, 299)])
 def test_upper_bound_needs_the_published_sample_size(p: int, n: int) -> None:
     assert min_n_for_upper_bound(p) == n
-    assert upper_bound(range(n - 1), p) is None
-    assert upper_bound(range(n), p) == n - 1
+    assert one_sided_bounds(range(n - 1), p, tail=0.05)[1] is None
+    assert one_sided_bounds(range(n), p, tail=0.05)[1] == n - 1
 
 
 def test_upper_bound_leaves_out_the_largest_values_of_a_large_sample() -> None:
     # P(Bin(46, 0.1) <= 1) = 0.9^46 + 46 * 0.1 * 0.9^45 = 0.0480 allows the second largest; with 45 it is 0.0524
-    assert upper_bound(range(46), 90) == 44
-    assert upper_bound(range(45), 90) == 44
+    assert one_sided_bounds(range(46), 90, tail=0.05)[1] == 44
+    assert one_sided_bounds(range(45), 90, tail=0.05)[1] == 44
+
+
+def test_bounds_of_dependent_values_are_those_of_fewer() -> None:
+    assert one_sided_bounds([*range(10), math.nan], 50, tail=0.05, inflation=2.0) == (0, 9)
+    assert one_sided_bounds(range(5), 50, tail=0.05) == (0, 4)
+    assert one_sided_bounds(range(8), 50, tail=0.05, inflation=2.0) == (None, None)
 
 
 def test_smallest_n_is_at_least_one_and_exact_at_the_edge() -> None:
