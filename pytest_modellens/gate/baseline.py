@@ -15,14 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["KEPT", "Baseline", "add_session", "baseline_folder", "list_baselines", "prune", "read_baseline"]
+__all__ = [
+    "KEPT",
+    "Baseline",
+    "add_session",
+    "baseline_folder",
+    "let_git_see",
+    "list_baselines",
+    "prune",
+    "read_baseline",
+]
 
 SCHEMA_VERSION = 1
 KEPT = 20
 """Sessions that a baseline keeps; older ones make room."""
 _FOLDER = "baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_IGNORED_BEFORE, _IGNORED = "*\n!.gitignore\n", "*\n!.gitignore\n!/baselines/\n!/baselines/**\n"
+_IGNORED = "*\n!.gitignore\n!/baselines/\n!/baselines/**\n!/calibrations/\n!/calibrations/**\n"
+_IGNORED_BEFORE = ("*\n!.gitignore\n", "*\n!.gitignore\n!/baselines/\n!/baselines/**\n")
 
 
 class Baseline(msgspec.Struct, frozen=True):
@@ -81,7 +91,8 @@ def add_session(folder: Path, session: Session, *, may_differ: Sequence[str] = (
     path = folder / f"{session.name}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _let_git_see(folder)
+        if folder.parent.name == _FOLDER:
+            let_git_see(folder.parent.parent)
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(_encoded(session))
         temporary.replace(path)
@@ -111,10 +122,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-def _let_git_see(folder: Path) -> None:
-    """Have the results folder's own .gitignore, if it is as it was made, leave baselines to be committed."""
-    ignored = folder.parent.parent / ".gitignore"
-    if folder.parent.name == _FOLDER and ignored.is_file() and ignored.read_text(encoding="utf-8") == _IGNORED_BEFORE:
+def let_git_see(results: Path) -> None:
+    """Have the folder's own .gitignore, if it is as it was made, leave baselines and calibrations to be committed."""
+    ignored = results / ".gitignore"
+    if ignored.is_file() and ignored.read_text(encoding="utf-8") in _IGNORED_BEFORE:
         ignored.write_text(_IGNORED, encoding="utf-8")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import StorageError
+from pytest_modellens.gate.arguments import count, facts, limits
+from pytest_modellens.gate.calibrate_command import add_calibrate
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from pytest_modellens.gate.session import Session
@@ -17,27 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 
-_NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
-"""Fields without which a line is no record."""
-
-
 def add_commands(commands: Any) -> None:
-    """Add both to the parser's `commands`."""
+    """Add them to the parser's `commands`."""
+    add_calibrate(commands)
     gate = commands.add_parser("gate", help="judge a run against a baseline; exit status 0, 1, 3 or 4 by verdict")
     gate.add_argument("run", nargs="?", default="latest", help="name, part of a name, path, or latest (default)")
     gate.add_argument(
         "--gate",
         action="append",
         required=True,
-        type=_limits,
+        type=limits,
         metavar="METRIC:CHANGE",
         help="tokens_per_second:-5%%",
     )
     gate.add_argument("--baseline", default="main", metavar="NAME", help="baseline, or its folder (default: main)")
     gate.add_argument("--alpha", type=float, default=0.01, help="unchanged servers called slower (default: 0.01)")
-    gate.add_argument(
-        "--may-differ", type=_facts, default=("server_version",), metavar="KEY,…", help="(default: server_version)"
-    )
+    _add_may_differ(gate)
     _add_results(gate)
     gate.set_defaults(command=_gate)
 
@@ -48,12 +45,10 @@ def add_commands(commands: Any) -> None:
     add = _add_action(actions, "add", "make a recorded run a session of one", _add)
     add.add_argument("run", help="name, part of a name, path, or latest")
     add.add_argument("--name", default="main", help="the baseline (default: main)")
-    add.add_argument(
-        "--may-differ", type=_facts, default=("server_version",), metavar="KEY,…", help="(default: server_version)"
-    )
+    _add_may_differ(add)
     prune = _add_action(actions, "prune", "remove the oldest sessions of one", _prune)
     prune.add_argument("name")
-    prune.add_argument("--keep", type=_count, required=True, metavar="N", help="how many sessions to keep")
+    prune.add_argument("--keep", type=count, required=True, metavar="N", help="how many sessions to keep")
 
 
 def _add_action(actions: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]) -> Any:
@@ -66,7 +61,7 @@ def _add_action(actions: Any, name: str, text: str, command: Callable[[argparse.
 def _add_may_differ(parser: Any) -> None:
     parser.add_argument(
         "--may-differ",
-        type=_facts,
+        type=facts,
         default=("server_version",),
         metavar="KEY,…",
         help="what may differ from the baseline (default: server_version)",
@@ -79,46 +74,19 @@ def _add_results(parser: Any) -> None:
     )
 
 
-def _limits(text: str) -> dict[str, float]:
-    from pytest_modellens.gate.specs import parse_limits
-
-    try:
-        return parse_limits(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
-
-
-def _facts(text: str) -> tuple[str, ...]:
-    from pytest_modellens.gate.specs import parse_facts
-
-    try:
-        return parse_facts(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on (got {text!r})")
-    return int(text)
-
-
 def _session(options: argparse.Namespace) -> tuple[Session, list[str]]:
     """Return the session of the run that is named, and why it could not be a baseline."""
-    from pytest_modellens.gate.session import session_of, unfit
-    from pytest_modellens.storage import find_run, read_run
+    from pytest_modellens.gate.recorded import recorded_session
+    from pytest_modellens.storage import find_run
 
-    run = read_run(find_run(options.results, options.run))
-    records = [record for record in run.records if record.keys() >= _NEEDED]
-    wrong = [] if run.meta.get("exit_status") == 0 else ["the run failed, or was cut off"]
-    wrong += [printable(problem) for problem in run.problems]
-    return session_of(run.folder.name, run.meta, records), wrong + unfit(run.meta, records)
+    return recorded_session(find_run(options.results, options.run))
 
 
 def _gate(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_modellens.gate.baseline import baseline_folder, read_baseline
+    from pytest_modellens.gate.calibrations import read_calibrations
     from pytest_modellens.gate.run import judge_run
     from pytest_modellens.gate.show import verdict_lines
 
@@ -129,6 +97,7 @@ def _gate(options: argparse.Namespace) -> int:
         limits={name: limit for given in options.gate for name, limit in given.items()},
         alpha=options.alpha,
         may_differ=options.may_differ,
+        calibrations=read_calibrations(options.results),
     )
     print("\n".join(verdict_lines(found, width=shutil.get_terminal_size().columns)))
     return found.exit_status
@@ -165,8 +134,8 @@ def _show(options: argparse.Namespace) -> int:
     newest = baseline.sessions[-1]
     for fact, value in newest.machine.items():
         print(f"  {fact}: {printable(str(value))}")
-    for key, facts in newest.cases.items():
-        model, source = (printable(str(facts[name])) for name in ("model", "tokens_source"))
+    for key, known in newest.cases.items():
+        model, source = (printable(str(known[name])) for name in ("model", "tokens_source"))
         print(f"  {printable(key)}: {model}, tokens from {source}")
     return 0
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pytest_modellens.gate.calibrations import Known, known_for
 from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.session import SLO, VALUES, differences
 from pytest_modellens.gate.verdict import EXIT_STATUS, Verdict
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_modellens.gate.baseline import Baseline
+    from pytest_modellens.gate.calibrations import MachineCalibration
     from pytest_modellens.gate.session import Session
 
 __all__ = ["RunVerdict", "judge_run", "run_verdict_of"]
@@ -35,6 +37,8 @@ class RunVerdict:
     """Cases of the run that the baseline does not have."""
     not_run: tuple[str, ...]
     """Cases of the baseline that were not run."""
+    calibration: Known | None = None
+    """What is known of the machine; None: nothing, and the defaults were taken."""
 
     @property
     def name(self) -> str:
@@ -52,7 +56,9 @@ class RunVerdict:
         """Return the verdict as plain JSON types."""
         verdict = None if self.verdict is None else self.verdict.to_json()
         rest = {"differing": self.differing, "missing": list(self.missing), "not_run": list(self.not_run)}
-        return {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions, "verdict": verdict, **rest}
+        known = self.calibration and msgspec.to_builtins(self.calibration)
+        about = {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions, "calibration": known}
+        return {**about, "verdict": verdict, **rest}
 
 
 class _Plain(msgspec.Struct):
@@ -64,6 +70,7 @@ class _Plain(msgspec.Struct):
     differing: dict[str, list[str]]
     missing: tuple[str, ...]
     not_run: tuple[str, ...]
+    calibration: Known | None = None
 
 
 def run_verdict_of(data: Any) -> RunVerdict:
@@ -73,7 +80,15 @@ def run_verdict_of(data: Any) -> RunVerdict:
         ValueError: it is none.
     """
     plain = msgspec.convert(data, _Plain)
-    return RunVerdict(plain.baseline, plain.sessions, plain.verdict, plain.differing, plain.missing, plain.not_run)
+    return RunVerdict(
+        plain.baseline,
+        plain.sessions,
+        plain.verdict,
+        plain.differing,
+        plain.missing,
+        plain.not_run,
+        plain.calibration,
+    )
 
 
 def judge_run(
@@ -83,8 +98,12 @@ def judge_run(
     limits: Mapping[str, float],
     alpha: float = 0.01,
     may_differ: Iterable[str] = (),
+    calibrations: Mapping[str, MachineCalibration] | None = None,
 ) -> RunVerdict:
-    """Return the verdict on a run, over the cases that it and the baseline both have."""
+    """Return the verdict on a run, over the cases that it and the baseline both have.
+
+    `calibrations` are those of the results folder; that of the candidate's machine is taken.
+    """
     known = {key for session in baseline.sessions for key in session.cases}
     common = [key for key in candidate.cases if key in known]
     missing = tuple(key for key in candidate.cases if key not in known)
@@ -94,9 +113,10 @@ def judge_run(
     allowed = (*may_differ, *(() if GOODPUT in limits else (SLO,)))
     differing = differences(sessions, candidate, may_differ=allowed) if common else {}
     verdict = None
+    spread = known_for(calibrations or {}, candidate.machine, limits)
     if common and sessions and not differing:
-        verdict = _judge(sessions, candidate, common, limits=limits, alpha=alpha)
-    return RunVerdict(baseline.name, len(sessions) if common else 0, verdict, differing, missing, not_run)
+        verdict = _judge(sessions, candidate, common, limits=limits, alpha=alpha, known=spread)
+    return RunVerdict(baseline.name, len(sessions) if common else 0, verdict, differing, missing, not_run, spread)
 
 
 def _judge(
@@ -106,6 +126,7 @@ def _judge(
     *,
     limits: Mapping[str, float],
     alpha: float,
+    known: Known | None,
 ) -> Verdict:
     import pandas as pd
 
@@ -119,4 +140,7 @@ def _judge(
         return pd.DataFrame(rows, columns=columns).assign(job=session.name)
 
     baseline = pd.concat([frame(session) for session in sessions], ignore_index=True)
-    return judge(baseline, frame(candidate), limits=limits, alpha=alpha, design="stored")
+    calibration = None if known is None else known.calibration
+    return judge(
+        baseline, frame(candidate), limits=limits, alpha=alpha, design="stored", calibration=calibration
+    )  # fmt: skip

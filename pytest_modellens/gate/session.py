@@ -168,10 +168,17 @@ def unfit(meta: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list
     return found
 
 
-def differences(sessions: Iterable[Session], candidate: Session, *, may_differ: Iterable[str]) -> dict[str, list[str]]:
+def differences(
+    sessions: Iterable[Session],
+    candidate: Session,
+    *,
+    may_differ: Iterable[str],
+    where: tuple[str, str] = ("in the baseline", "now"),
+) -> dict[str, list[str]]:
     """Return by case key what the candidate's case does not have in common with `sessions`, a sentence each.
 
-    Cases that a session does not have are left out. What concerns the whole machine is under "".
+    Cases that a session does not have are left out. What concerns the whole machine is under "". `where` is what the
+    sentences call both.
     """
     allowed = {*may_differ}
     found: dict[str, list[str]] = {}
@@ -186,7 +193,8 @@ def differences(sessions: Iterable[Session], candidate: Session, *, may_differ: 
                 if fact != "tokens_per_second_mode" or None not in {old.get(fact), new.get(fact)}:
                     known = found.setdefault(key, [])
                     if not any(sentence.startswith(f"{fact}: ") for sentence in known):
-                        known.append(f"{fact}: {_shown(old.get(fact))} in the baseline, {_shown(new.get(fact))} now")
+                        both = zip((old, new), where, strict=True)
+                        known.append(f"{fact}: {', '.join(f'{_shown(of.get(fact))} {name}' for of, name in both)}")
     return found
 
 

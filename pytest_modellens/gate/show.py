@@ -5,16 +5,18 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from pytest_modellens.gate.calibration import Calibration
 from pytest_modellens.gate.specs import show_change
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pytest_modellens.gate.calibrations import Known
     from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.verdict import MetricVerdict
 
-__all__ = ["verdict_lines"]
+__all__ = ["calibration_line", "verdict_lines"]
 
 _SHOWN = 10
 
@@ -32,11 +34,26 @@ def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
     if run.verdict is not None:
         for metric in run.verdict.metrics:
             lines += _metric(metric)
-        if not run.verdict.calibrated:
-            lines.append("uncalibrated: sessions are taken to differ by 2 %, server starts by 0.5 %")
+        lines.append(calibration_line(run.calibration))
     lines += _named("not in the baseline", run.missing)
     lines += _named("in the baseline, not run", run.not_run)
     return [part for line in lines for part in _wrapped(line, width)]
+
+
+def calibration_line(known: Known | None) -> str:
+    """Return what the verdict takes the machine to do by itself, and how that is known."""
+    if known is None:
+        default = Calibration()
+        taken = f"sessions are taken to differ by {_percent(default.session_sd)}, "
+        return f"uncalibrated: {taken}server starts by {_percent(default.start_sd)} (modellens calibrate measures it)"
+    return (
+        f"calibrated on {printable(known.made_at[:10])} with {known.n_sessions} sessions of this machine, which differ "
+        f"by {_percent(known.session_sd)}, server starts by {_percent(known.start_sd)} ({known.file})"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _metric(metric: MetricVerdict) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.baseline import add_session, baseline_folder, read_baseline
+from pytest_modellens.gate.calibrations import read_calibrations
 from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.run import judge_run
 from pytest_modellens.gate.session import case_key, session_of, unfit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
+    from pytest_modellens.gate.calibrations import MachineCalibration
     from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.session import Session
     from pytest_modellens.plugin.options import Settings
@@ -47,11 +49,15 @@ class Gate:
         """By case key: the tests that measured it, in order."""
         self._lines: list[str] = []
         self._is_bad = False
+        self._calibrations: dict[str, MachineCalibration] = {}
+
+    @property
+    def _results(self) -> Path:
+        return self._config.rootpath / (self._settings.results or "results")
 
     @property
     def _folder(self) -> Path:
-        results = self._config.rootpath / (self._settings.results or "results")
-        return baseline_folder(results, self._settings.baseline or DEFAULT_BASELINE)
+        return baseline_folder(self._results, self._settings.baseline or DEFAULT_BASELINE)
 
     @property
     def _may_differ(self) -> tuple[str, ...]:
@@ -69,6 +75,11 @@ class Gate:
             there = read_baseline(self._folder)
         except StorageError as exc:
             raise pytest.UsageError(f"--modellens-baseline: {exc}") from None
+        if self._settings.gate:
+            try:
+                self._calibrations = read_calibrations(self._results)
+            except StorageError as exc:
+                raise pytest.UsageError(f"--modellens-gate: {exc}") from None
         if self._settings.gate and self._settings.require_baseline and not there.sessions:
             raise pytest.UsageError(
                 f"--modellens-require-baseline: there is no baseline {there.name!r} in {there.folder.parent} (accept a "
@@ -114,6 +125,7 @@ class Gate:
             limits=limits,
             alpha=self._settings.alpha or 0.01,
             may_differ=self._may_differ,
+            calibrations=self._calibrations,
         )
         self._lines = verdict_lines(run, width=self._config.get_terminal_writer().fullwidth)
         self._config.stash[RECORDER].meta["gate"] = run.to_json()
