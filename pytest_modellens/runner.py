@@ -113,12 +113,14 @@ class CellRun:
         self.stopped: str | None = None
         """Why no more requests are sent; None while they are."""
         self._on_record = on_record
+        self.label = label or provider.name
+        """What records call the provider."""
         self._origin = Origin(
             suite=suite,
             case=case.name,
             case_hash=case_hash(case),
             params=cell.params,
-            provider=label or provider.name,
+            provider=self.label,
             provider_kind=provider.name,
             cold_start_s=provider.cold_start_s,
             model=self.request.model,

@@ -201,14 +201,6 @@ def _take(item: pytest.Item) -> Evidence | None:
     if evidence is None or not evidence["records"]:
         return None
     item.stash[EVIDENCE] = new_evidence()
-    import msgspec
+    from pytest_modellens.plugin.evidence import plain
 
-    from pytest_modellens.storage.lines import encode
-
-    # There and back: text of servers that no file and no channel can carry is then the same with workers and without.
-    # One record after the other, because those of a long load are most of this process's memory.
-    records = evidence["records"]
-    for at, record in enumerate(records):
-        records[at] = msgspec.json.decode(encode(record))
-    plain: Evidence = msgspec.json.decode(encode({**evidence, "records": []}))
-    return {**plain, "records": records}
+    return plain(evidence)

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
-from msgspec.structs import asdict
 
 from pytest_modellens.budget import Spending
 from pytest_modellens.cassette.entry import Place
 from pytest_modellens.cassette.writer import scene_of
 from pytest_modellens.errors import BudgetError, ModelLensError
 from pytest_modellens.findings import findings
-from pytest_modellens.hardware.energy import joules_per_token
-from pytest_modellens.hardware.sampler import HardwareSampler
 from pytest_modellens.plugin.cassette import cassette_of
 from pytest_modellens.plugin.collect import SuiteModule
-from pytest_modellens.plugin.limits import judge_limits, what_fails
+from pytest_modellens.plugin.evidence import described, watching
+from pytest_modellens.plugin.limits import good_records, limits_of, what_fails
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.plugin.progress import Progress
 from pytest_modellens.plugin.serving import (
     GUESSED_MODEL,
     budget_of,
-    describe,
-    local_port,
-    metrics_of,
     model_of,
     spec_of,
     with_base_url,
 )
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
-from pytest_modellens.plugin.warned import warn
 from pytest_modellens.providers.measured import MeasuringProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
-from pytest_modellens.serverside import judge, total_tokens
 from pytest_modellens.stats.percentile import percentile
-from pytest_modellens.suite.asked import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_modellens.hardware.scraper import ServerScraper
     from pytest_modellens.load.cell import LoadRun
     from pytest_modellens.models import RunRequest, RunResult
     from pytest_modellens.plugin.options import ProviderSpec
@@ -55,8 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Lens"]
 
 SCALARS = ("ttft_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
-KEY = ("suite", "case", "params", "provider", "model")
-_DESCRIBED: pytest.StashKey[dict[str, dict[str, Any]]] = pytest.StashKey()
 
 
 class _RoundError(Exception):
@@ -110,7 +99,7 @@ class Lens:
     def record(self, record: Record) -> None:
         """Keep a record in the run's results."""
         self._evidence["records"].append(to_json(record))
-        self._evidence["servers"] = self._servers()
+        self._evidence["servers"] |= described(self.provider, self._label(), self._config)
 
     def run_cell(self, cell: Cell, *, benchmark: Any = None) -> list[Record]:
         """Measure a cell of a suite, keep its records and return them; fails the test when anything is wrong with it.
@@ -121,6 +110,7 @@ class Lens:
         """
         settings = self._settings
         cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=self._spec.timeout)
+        self._note_suite()
         try:
             with self._provider_for(cell) as provider:
                 run = self._measure(provider, cell, benchmark)
@@ -165,18 +155,10 @@ class Lens:
             )
             with endpoint_lock(provider):
                 progress.say(_progress(run))
-                scraper = metrics_of(provider, is_load=run.load is not None)
-                seen = HardwareSampler(pid=provider.server_pid, port=local_port(provider))
-                with scraper or nullcontext(), seen as sampler:
-                    try:
-                        if benchmark is not None:
-                            self._benchmarked(run, benchmark)
-                        run.run()
-                    finally:
-                        sampler.stop()
-                        if scraper is not None:
-                            scraper.stop()
-                        self._keep(run, sampler, scraper)
+                with watching(run, self._evidence, self._config, named=self.provider):
+                    if benchmark is not None:
+                        self._benchmarked(run, benchmark)
+                    run.run()
         return run
 
     def _benchmarked(self, run: CellRun, benchmark: Any) -> None:
@@ -198,38 +180,9 @@ class Lens:
             if benchmark.stats is not None:
                 benchmark.stats.stats.data.clear()  # its table would show the rounds before the failure
 
-    def _keep(self, run: CellRun, sampler: HardwareSampler, scraper: ServerScraper | None) -> None:
-        judged = judge(run.records, scraper.summary() if scraper else {}, cache=run.request.cache)
-        run.records = judged.records
-        summary = sampler.summary()
-        summary |= joules_per_token(summary, total_tokens(run.records, "completion_tokens"))
-        degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
-        # They share what is in the records until they are reported, and are plain JSON types then.
-        rows = [asdict(record) for record in run.records]
-        for row in rows:
-            row |= {"hardware": summary, "server": judged.server, "degraded": degraded}
-        evidence = self._evidence
-        evidence["records"] += rows
-        if rows:
-            key = {name: rows[0][name] for name in KEY}
-            evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
-            if scraper is not None:
-                evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})
-            evidence["asked"].append({**key, "asked": asked(run.cell.case)})
-            if run.load is not None:
-                evidence["cells"].append({**key, **run.load.evidence(), "server": judged.server, "degraded": degraded})
-            if degraded:
-                evidence["degraded"].append({**key, "reasons": degraded})
-        evidence["servers"] = self._servers()
-        module = self._request.node.parent
-        if isinstance(module, SuiteModule):
-            evidence["suites"] = {self._suite(): module.suite.hash}
-
     def _limits_broken(self, run: CellRun) -> list[str]:
-        case = run.cell.case
-        verdicts = judge_limits(case.limits, _good(run))
-        key = {name: getattr(run.records[0], name) for name in KEY} if run.records else {}
-        self._evidence["limits"] += [{**key, **verdict.to_json()} for verdict in verdicts]
+        verdicts, rows = limits_of(run)
+        self._evidence["limits"] += rows
         self._request.node.user_properties += [
             ("modellens_limit", f"{verdict.limit}: {verdict.reason}") for verdict in verdicts
         ]
@@ -243,7 +196,7 @@ class Lens:
         properties += named.items()
         if degraded := [reason for cell in self._evidence["degraded"][-1:] for reason in cell["reasons"]]:
             properties.append(("modellens_degraded", "; ".join(degraded)))
-        good = _good(run)
+        good = good_records(run)
         for metric in SCALARS:
             value = percentile((value for one in good if (value := getattr(one, metric)) is not None), 50)
             if value is not None:
@@ -294,22 +247,10 @@ class Lens:
             self._request.session.shouldfail = str(error)
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 
-    def _servers(self) -> dict[str, Any]:
-        """Return what is known of the provider; asked for once a session, after a measurement and not before it."""
-        known = self._config.stash.setdefault(_DESCRIBED, {})
-        provider = self.provider
-        label = self._label()
-        if label not in known:
-            server = known[label] = describe(provider)
-            if "looks_like" in server:
-                said = f"{label}: the server at {server['base_url']} looks like {server['looks_like']}"
-                instead = server["looks_like"].partition(" ")[0]
-                warn(
-                    self._config,
-                    f"{said}, and is called {provider.name} in all records (use --provider {instead}=URL)",
-                    where=__file__,
-                )
-        return {label: known[label]}
+    def _note_suite(self) -> None:
+        module = self._request.node.parent
+        if isinstance(module, SuiteModule):
+            self._evidence["suites"] = {self._suite(): module.suite.hash}
 
     def _suite(self) -> str:
         return str(self._request.node.nodeid).partition("::")[0]
@@ -326,11 +267,6 @@ class Lens:
         if isinstance(module, SuiteModule):
             return f"{module.shown_path}:{cell.case.line}"
         return f"{self._suite()}: case {cell.case.name!r}"
-
-
-def _good(run: CellRun) -> list[Record]:
-    """Return the records that may be averaged."""
-    return [record for record in run.measured if record.ok and record.invalid is None]
 
 
 def _spare(benchmark: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,18 +14,28 @@ if TYPE_CHECKING:
 
     from pytest_modellens.keeping import LimitVerdict
     from pytest_modellens.record import Record
-    from pytest_modellens.suite.limits import Limit
+    from pytest_modellens.runner import CellRun
 
-__all__ = ["ModelLensLimitWarning", "judge_limits", "what_fails"]
+__all__ = ["ModelLensLimitWarning", "good_records", "limits_of", "what_fails"]
+
+
+KEY = ("suite", "case", "params", "provider", "model")
 
 
 class ModelLensLimitWarning(pytest.PytestWarning):
     """The requests of a case are too few to say whether a limit is kept."""
 
 
-def judge_limits(limits: Sequence[Limit], good: Sequence[Record]) -> list[LimitVerdict]:
-    """Return what `good`, a case's requests that may be averaged, say of each of its limits."""
-    return [judge_limit(limit, good) for limit in limits]
+def good_records(run: CellRun) -> list[Record]:
+    """Return the records of a cell that may be averaged."""
+    return [record for record in run.measured if record.ok and record.invalid is None]
+
+
+def limits_of(run: CellRun) -> tuple[list[LimitVerdict], list[dict[str, Any]]]:
+    """Return what the requests of a cell say of each of its limits, and the same as run.json keeps it."""
+    verdicts = [judge_limit(limit, good_records(run)) for limit in run.cell.case.limits]
+    key = {name: getattr(run.records[0], name) for name in KEY} if run.records else {}
+    return verdicts, [{**key, **verdict.to_json()} for verdict in verdicts]
 
 
 def what_fails(verdicts: Sequence[LimitVerdict], *, where: str, inconclusive: str) -> list[str]:

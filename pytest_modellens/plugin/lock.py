@@ -6,7 +6,7 @@ import getpass
 import hashlib
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,15 +26,18 @@ _MACHINE = "local"
 
 
 @contextmanager
-def endpoint_lock(provider: ProviderAdapter) -> Iterator[None]:
-    """Hold the lock of the provider's server, waiting for it as long as it takes.
+def endpoint_lock(*providers: ProviderAdapter) -> Iterator[None]:
+    """Hold the locks of the providers' servers, waiting for them as long as it takes.
 
     The servers that we start share one lock: they are several processes, but one machine.
 
     Raises:
-        StorageError: the lock file cannot be made.
+        StorageError: a lock file cannot be made.
     """
-    with _locked(_endpoint(provider)):
+    with ExitStack() as held:
+        # In one order for everybody: two runs that each hold one of two locks would wait for ever.
+        for endpoint in sorted({*map(_endpoint, providers)}):
+            held.enter_context(_locked(endpoint))
         yield
 
 

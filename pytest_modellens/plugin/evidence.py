@@ -1,0 +1,111 @@
+"""What measuring a cell leaves on its item: records, hardware, the server's own numbers, and what is known of both."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec.structs import asdict
+
+from pytest_modellens.hardware.energy import joules_per_token
+from pytest_modellens.hardware.sampler import HardwareSampler
+from pytest_modellens.plugin.serving import describe, local_port, metrics_of
+from pytest_modellens.plugin.warned import warn
+from pytest_modellens.serverside import judge, total_tokens
+from pytest_modellens.suite.asked import asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_modellens.hardware.scraper import ServerScraper
+    from pytest_modellens.plugin.stash import Evidence
+    from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.runner import CellRun
+
+__all__ = ["described", "plain", "watching"]
+
+_DESCRIBED: pytest.StashKey[dict[str, dict[str, Any]]] = pytest.StashKey()
+
+
+@contextmanager
+def watching(
+    run: CellRun, evidence: Evidence, config: pytest.Config, *, named: ProviderAdapter | None = None
+) -> Iterator[None]:
+    """Watch the machine and the server while requests of `run` are sent, and add all of it to `evidence`.
+
+    Whatever ends the sending: what was measured until then is added.
+
+    Args:
+        run: who is asked what.
+        evidence: of the item.
+        config: of the session.
+        named: the provider behind the label of `run`; None: the one that is asked.
+    """
+    since = len(run.records)
+    scraper = metrics_of(run.provider, is_load=run.load is not None)
+    seen = HardwareSampler(pid=run.provider.server_pid, port=local_port(run.provider))
+    with scraper or nullcontext(), seen as sampler:
+        try:
+            yield
+        finally:
+            sampler.stop()
+            if scraper is not None:
+                scraper.stop()
+            _add(run, since, sampler, scraper, evidence)
+            evidence["servers"] |= described(named or run.provider, run.label, config)
+
+
+def _add(run: CellRun, since: int, sampler: HardwareSampler, scraper: ServerScraper | None, evidence: Evidence) -> None:
+    judged = judge(run.records[since:], scraper.summary() if scraper else {}, cache=run.request.cache)
+    run.records[since:] = judged.records
+    summary = sampler.summary()
+    summary |= joules_per_token(summary, total_tokens(judged.records, "completion_tokens"))
+    degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
+    # They share what is in the records until they are reported, and are plain JSON types then.
+    rows = [asdict(record) for record in judged.records]
+    for row in rows:
+        row |= {"hardware": summary, "server": judged.server, "degraded": degraded}
+    evidence["records"] += rows
+    if not rows:
+        return
+    key = {name: rows[0][name] for name in ("suite", "case", "params", "provider", "model")}
+    evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
+    if scraper is not None:
+        evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})
+    evidence["asked"].append({**key, "asked": asked(run.cell.case)})
+    if run.load is not None:
+        evidence["cells"].append({**key, **run.load.evidence(), "server": judged.server, "degraded": degraded})
+    if degraded:
+        evidence["degraded"].append({**key, "reasons": degraded})
+
+
+def described(provider: ProviderAdapter, label: str, config: pytest.Config) -> dict[str, Any]:
+    """Return what is known of a provider, by its label; asked for once a session, after a measurement."""
+    known = config.stash.setdefault(_DESCRIBED, {})
+    if label not in known:
+        server = known[label] = describe(provider)
+        if "looks_like" in server:
+            said = f"{label}: the server at {server['base_url']} looks like {server['looks_like']}"
+            instead = server["looks_like"].partition(" ")[0]
+            warn(
+                config,
+                f"{said}, and is called {provider.name} in all records (use --provider {instead}=URL)",
+                where=__file__,
+            )
+    return {label: known[label]}
+
+
+def plain(evidence: Evidence) -> Evidence:
+    """Return `evidence` as plain JSON types."""
+    import msgspec
+
+    from pytest_modellens.storage.lines import encode
+
+    # There and back: text of servers that no file and no channel can carry is then the same with workers and without.
+    # One record after the other, because those of a long load are most of this process's memory.
+    records = evidence["records"]
+    for at, record in enumerate(records):
+        records[at] = msgspec.json.decode(encode(record))
+    rest: Evidence = msgspec.json.decode(encode({**evidence, "records": []}))
+    return {**rest, "records": records}
