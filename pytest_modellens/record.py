@@ -31,6 +31,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What the run calls the server: its provider, or the name that it was given."""
     provider_kind: str | None = None
     """The provider behind that name; None in records of older versions."""
+    arm: str | None = None
+    """"baseline" or "candidate" where two servers were asked in turn, and `round` is then the block; None elsewhere."""
     model: str | None
     """The model asked for; None when none could be determined."""
     round: int

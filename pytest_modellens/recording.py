@@ -32,6 +32,7 @@ class Origin:
     provider: str
     provider_kind: str | None = field(default=None, kw_only=True)
     cold_start_s: float | None = field(default=None, kw_only=True)
+    arm: str | None = field(default=None, kw_only=True)
     model: str | None
     case_hash: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +65,7 @@ def record_of(
         provider=origin.provider,
         provider_kind=origin.provider_kind,
         cold_start_s=origin.cold_start_s,
+        arm=origin.arm,
         model=origin.model,
         worker=origin.worker,
         rounds=origin.rounds,

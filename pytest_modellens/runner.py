@@ -78,6 +78,7 @@ class CellRun:
         budget: Budget | None = None,
         on_record: Callable[[CellRun], None] | None = None,
         cassette: Cassette | None = None,
+        arm: str | None = None,
     ) -> None:
         """Prepare the run; nothing is sent yet.
 
@@ -93,6 +94,7 @@ class CellRun:
             budget: what the run may cost; None sets no bound.
             on_record: called after every request, for progress.
             cassette: where the raw bytes of each request are kept; None keeps none.
+            arm: "baseline" or "candidate" of two servers that are asked in turn; None: it is the only one.
 
         Raises:
             BudgetError: there is a budget, and no price of the model.
@@ -109,6 +111,7 @@ class CellRun:
         self._source = self._affordable(requests(case, self.request.model, request_of))
         # A primed cache needs somebody to prime it.
         self.warmup = max(1, case.warmup) if case.cache == "warm" else case.warmup
+        self._warmed = 0
         self.records: list[Record] = []
         self.stopped: str | None = None
         """Why no more requests are sent; None while they are."""
@@ -123,6 +126,7 @@ class CellRun:
             provider=self.label,
             provider_kind=provider.name,
             cold_start_s=provider.cold_start_s,
+            arm=arm,
             model=self.request.model,
             worker=worker,
             rounds=case.rounds if case.load is None else case.load.requests or 0,
@@ -156,6 +160,16 @@ class CellRun:
         if self.load is not None:
             return self.load.is_over
         return self.stopped is not None or len(self.records) >= self.warmup + self.cell.case.rounds
+
+    @property
+    def is_warm(self) -> bool:
+        """True when the next request is a measured one."""
+        return self._warmed >= self.warmup
+
+    def prime_again(self) -> None:
+        """Have a request of warm-up sent next where the cache has to be warm: other cells were measured meanwhile."""
+        if self.request.cache == "warm":
+            self.warmup += 1
 
     def send(self) -> Record:
         """Send the next request, warm-up first, and return its record.
@@ -238,9 +252,9 @@ class CellRun:
         self._settle(done.request, record)
 
     def _keep(self, reply: Reply, request: RunRequest) -> Record:
-        sent = len(self.records)
-        is_warmup = sent < self.warmup
-        phase, number = ("warmup", sent) if is_warmup else ("measured", sent - self.warmup)
+        is_warmup = not self.is_warm
+        phase, number = ("warmup", self._warmed) if is_warmup else ("measured", len(self.records) - self._warmed)
+        self._warmed += is_warmup
         if self._cassette is not None and self._scene is not None:
             place = Place(round=number, phase=phase)
             reply = self._cassette.keep(self.provider, request, reply, self._scene, place)

@@ -87,18 +87,22 @@ def _gate(options: argparse.Namespace) -> int:
 
     from pytest_modellens.gate.baseline import baseline_folder, read_baseline
     from pytest_modellens.gate.calibrations import read_calibrations
+    from pytest_modellens.gate.recorded import recorded_sides
     from pytest_modellens.gate.run import judge_run
     from pytest_modellens.gate.show import verdict_lines
+    from pytest_modellens.storage import find_run
 
-    session, _ = _session(options)
-    found = judge_run(
-        read_baseline(baseline_folder(options.results, options.baseline)),
-        session,
-        limits={name: limit for given in options.gate for name, limit in given.items()},
-        alpha=options.alpha,
-        may_differ=options.may_differ,
-        calibrations=read_calibrations(options.results),
-    )
+    limits = {name: limit for given in options.gate for name, limit in given.items()}
+    about: dict[str, Any] = {
+        "limits": limits,
+        "alpha": options.alpha,
+        "may_differ": options.may_differ,
+        "calibrations": read_calibrations(options.results),
+    }
+    found = recorded_sides(find_run(options.results, options.run), **about)
+    if found is None:
+        session, _ = _session(options)
+        found = judge_run(read_baseline(baseline_folder(options.results, options.baseline)), session, **about)
     print("\n".join(verdict_lines(found, width=shutil.get_terminal_size().columns)))
     return found.exit_status
 

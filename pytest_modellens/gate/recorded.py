@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.gate.session import session_of, unfit
 from pytest_modellens.storage import read_run
@@ -11,9 +11,11 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.session import Session
+    from pytest_modellens.storage import Run
 
-__all__ = ["recorded_session"]
+__all__ = ["recorded_session", "recorded_sides"]
 
 _NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
 """Fields without which a line is no record."""
@@ -25,8 +27,32 @@ def recorded_session(folder: Path) -> tuple[Session, list[str]]:
     Raises:
         StorageError: it cannot be read.
     """
-    run = read_run(folder)
-    records = [record for record in run.records if record.keys() >= _NEEDED]
+    run, records = _read(folder)
     wrong = [] if run.meta.get("exit_status") == 0 else ["the run failed, or was cut off"]
     wrong += [printable(problem) for problem in run.problems]
     return session_of(folder.name, run.meta, records), wrong + unfit(run.meta, records)
+
+
+def recorded_sides(folder: Path, **about: Any) -> RunVerdict | None:
+    """Return the verdict on a run that measured two servers side by side; None when it did not.
+
+    Args:
+        folder: of the run.
+        about: limits and all else that `judge_sides` takes, but for the look.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    from pytest_modellens.gate.sides import judge_sides
+
+    run, records = _read(folder)
+    planned = run.meta.get("side_by_side")
+    looks = planned.get("looks") if isinstance(planned, dict) else None
+    # Whoever looks at data that was stopped at a look must be as sure as at that look.
+    n_looks = len(looks) if isinstance(looks, list) and looks else 1
+    return judge_sides(folder.name, run.meta, records, n_looks=n_looks, **about)
+
+
+def _read(folder: Path) -> tuple[Run, list[dict[str, Any]]]:
+    run = read_run(folder)
+    return run, [record for record in run.records if record.keys() >= _NEEDED]

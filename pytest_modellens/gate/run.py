@@ -39,6 +39,8 @@ class RunVerdict:
     """Cases of the baseline that were not run."""
     calibration: Known | None = None
     """What is known of the machine; None: nothing, and the defaults were taken."""
+    n_blocks: int | None = None
+    """Blocks in which both servers were measured side by side; None against stored sessions."""
 
     @property
     def name(self) -> str:
@@ -57,8 +59,8 @@ class RunVerdict:
         verdict = None if self.verdict is None else self.verdict.to_json()
         rest = {"differing": self.differing, "missing": list(self.missing), "not_run": list(self.not_run)}
         known = self.calibration and msgspec.to_builtins(self.calibration)
-        about = {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions, "calibration": known}
-        return {**about, "verdict": verdict, **rest}
+        about = {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions}
+        return {**about, "blocks": self.n_blocks, "calibration": known, "verdict": verdict, **rest}
 
 
 class _Plain(msgspec.Struct):
@@ -71,6 +73,7 @@ class _Plain(msgspec.Struct):
     missing: tuple[str, ...]
     not_run: tuple[str, ...]
     calibration: Known | None = None
+    blocks: int | None = None
 
 
 def run_verdict_of(data: Any) -> RunVerdict:
@@ -88,6 +91,7 @@ def run_verdict_of(data: Any) -> RunVerdict:
         plain.missing,
         plain.not_run,
         plain.calibration,
+        plain.blocks,
     )
 
 

@@ -153,14 +153,17 @@ def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
 def unfit(meta: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return why a run cannot be a baseline, a sentence each; empty when it can."""
     counts = dict.fromkeys(("failed", "are no valid measurement", "were not answered as expected"), 0)
-    is_empty = True
+    is_empty, of_two = True, False
     for record in records:
+        of_two = of_two or record.get("arm") is not None
         counts["failed"] += not record["ok"]
         if record.get("phase") == "measured":
             is_empty = False
             counts["are no valid measurement"] += record.get("invalid") is not None
             counts["were not answered as expected"] += bool(record.get("expect_failures"))
     found = ["nothing was measured"] if is_empty else []
+    if of_two:
+        found.append("two servers were measured side by side")
     found += [f"{count} of {len(records)} requests {what}" for what, count in counts.items() if count]
     degraded = meta.get("degraded")
     if degraded:

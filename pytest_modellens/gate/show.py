@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from pytest_modellens.gate.calibration import Calibration
+from pytest_modellens.gate.session import FACTS
 from pytest_modellens.gate.specs import show_change
 from pytest_modellens.text import printable
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.verdict import MetricVerdict
 
-__all__ = ["calibration_line", "verdict_lines"]
+__all__ = ["calibration_line", "change_lines", "verdict_lines"]
 
 _SHOWN = 10
 
@@ -24,12 +25,13 @@ _SHOWN = 10
 def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
     """Return the verdict and what it rests on, a line each, of at most `width` columns where words allow."""
     sessions = f"{run.n_sessions} session{'s' * (run.n_sessions != 1)}"
-    lines = [f"gate: {run.name}, against baseline {run.baseline} ({sessions})"]
+    against = f"against baseline {run.baseline} ({sessions})" if run.n_blocks is None else _beside(run)
+    lines = [f"gate: {run.name}, {against}"]
     if run.name == "no baseline":
         lines.append("nothing was judged (accept a run as baseline: --modellens-update-baseline)")
     for key, sentences in run.differing.items():
         lines += [f"{printable(key) or 'machine'}: {printable(sentence)}" for sentence in sentences]
-    if run.differing:
+    if any(sentence.partition(":")[0] in FACTS for sentences in run.differing.values() for sentence in sentences):
         lines.append("meant to differ? --modellens-subject KEY; ignore: --modellens-allow-mismatch KEY")
     if run.verdict is not None:
         for metric in run.verdict.metrics:
@@ -38,6 +40,25 @@ def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
     lines += _named("not in the baseline", run.missing)
     lines += _named("in the baseline, not run", run.not_run)
     return [part for line in lines for part in _wrapped(line, width)]
+
+
+def change_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
+    """Return how two servers that were measured side by side differ, where no limit was given."""
+    lines = [f"{_beside(run)}; nothing was judged (no --modellens-gate)"]
+    lines += [f"{printable(key)}: {printable(sentence)}" for key, told in run.differing.items() for sentence in told]
+    for metric in run.verdict.metrics if run.verdict else ():
+        if metric.estimate is None or metric.low is None or metric.high is None:
+            lines.append(f"{metric.metric}: {printable(metric.reason, limit=2000)}")
+            continue
+        estimate, low, high = (
+            show_change(metric.metric, value) for value in (metric.estimate, metric.low, metric.high)
+        )
+        lines.append(f"{metric.metric}: changed by {estimate} (90 % interval {low} to {high})")
+    return [part for line in lines for part in _wrapped(line, width)]
+
+
+def _beside(run: RunVerdict) -> str:
+    return f"side by side with {printable(run.baseline)} ({run.n_blocks} block{'s' * (run.n_blocks != 1)})"
 
 
 def calibration_line(known: Known | None) -> str:

@@ -8,8 +8,10 @@ from pytest_modellens.errors import ConfigError
 from pytest_modellens.gate.limits import GOODPUT, relative_limits
 from pytest_modellens.gate.session import FACTS
 
-__all__ = ["parse_alpha", "parse_facts", "parse_inconclusive", "parse_limits", "show_change"]
+__all__ = ["parse_alpha", "parse_blocks", "parse_facts", "parse_inconclusive", "parse_limits", "show_change"]
 
+MIN_BLOCKS = 3
+"""Fewer blocks show no spread to judge by."""
 _SPEC = re.compile(r"([\w.]+):([+-])(\d+(?:\.\d+)?)(%|pp)", re.ASCII)
 
 
@@ -49,6 +51,15 @@ def parse_alpha(text: str) -> float:
     if not 0 < alpha <= 0.2:
         raise ValueError("must be a probability above 0, and 0.2 at most")
     return alpha
+
+
+def parse_blocks(text: str) -> tuple[int, ...]:
+    """Return numbers of blocks at which to look; raises ValueError as `parse_limits` does."""
+    parts = [part.strip() for part in text.split(",")]
+    looks = tuple(int(part) for part in parts if part.isascii() and part.isdigit())
+    if len(looks) < len(parts) or looks != tuple(sorted({*looks})) or looks[0] < MIN_BLOCKS:
+        raise ValueError(f"must be numbers of blocks that grow, from {MIN_BLOCKS} on, such as 6,12,20,40 or 20")
+    return looks
 
 
 def parse_inconclusive(text: str) -> str:

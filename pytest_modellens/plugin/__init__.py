@@ -83,7 +83,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(config.stash[RECORDER], "modellens-recorder")
     else:
         config.pluginmanager.register(_LateRecorder(config), "modellens-late-recorder")
-    if gate_is_asked_for(config, settings) and not (settings.selfcheck or config.option.collectonly):
+    if settings.selfcheck or config.option.collectonly:
+        return
+    if settings.beside is not None:
+        from pytest_modellens.plugin.side_by_side import SideBySide
+
+        config.pluginmanager.register(SideBySide(config, settings), "modellens-gate")
+    elif gate_is_asked_for(config, settings):
         from pytest_modellens.plugin.gating import Gate
 
         config.pluginmanager.register(Gate(config, settings), "modellens-gate")
@@ -99,7 +105,7 @@ def pytest_report_header(config: pytest.Config) -> list[str] | None:
         f"{spec.shown}={redact_url(spec.base_url)}"
         if spec.base_url
         else spec.shown + " (to be started)" * bool(spec.serve)
-        for spec in settings.providers
+        for spec in settings.servers
     ]
     found = config.stash.get(FOUND, {})
     return [f"modellens: {', '.join(shown)}", *(f"{label}: {server['why']}" for label, server in found.items())]

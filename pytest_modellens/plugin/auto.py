@@ -18,7 +18,7 @@ def look_for_servers(settings: Settings) -> dict[str, dict[str, str]]:
     from pytest_modellens.report.providers_table import why_found, why_none
 
     found: dict[str, dict[str, str]] = {}
-    for spec in settings.providers:
+    for spec in settings.servers:
         if spec.name != AUTO or spec.serve:
             continue
         search = find_servers(spec.base_url)
@@ -39,6 +39,6 @@ def resolved(spec: ProviderSpec, settings: Settings, found: dict[str, dict[str, 
         return f"{AUTO}: {server['why']}"
     name = server["name"]
     # Records name what was measured: they are to be compared with runs that asked for it by name.
-    is_free = all(other.label != name for other in settings.providers)
+    is_free = all(other.label != name for other in settings.servers)
     label = name if spec.label == AUTO and is_free else spec.label
     return spec._replace(label=label, name=name, base_url=server["base_url"])

@@ -32,9 +32,16 @@ def provider(request: pytest.FixtureRequest) -> Generator[ProviderAdapter]:
 
     Skips when there is no provider or no server; fails instead under `--modellens-strict`.
     """
+    from pytest_modellens.plugin.options import SETTINGS
     from pytest_modellens.plugin.serving import open_provider
 
     spec = getattr(request, "param", None)
+    if request.config.stash[SETTINGS].beside is not None:
+        from pytest_modellens.plugin.sides import sides_of
+
+        # More of every case may be measured after the last test.
+        yield sides_of(request.config).open(spec)
+        return
     with open_provider(spec, request.config) as opened:
         yield opened
 

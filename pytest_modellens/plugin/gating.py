@@ -89,8 +89,11 @@ class Gate:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._passes.note(report)
+        beside = self._settings.beside
         for record in getattr(report, "modellens", {}).get("keys", ()):
-            self._tests.setdefault(case_key(record), {})[report.nodeid] = None
+            # What fails is the candidate's.
+            if beside is None or record["provider"] != beside.label:
+                self._tests.setdefault(case_key(record), {})[report.nodeid] = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -127,6 +130,10 @@ class Gate:
             may_differ=self._may_differ,
             calibrations=self._calibrations,
         )
+        self._conclude(run)
+
+    def _conclude(self, run: RunVerdict) -> None:
+        """Say what the verdict is, and have tests fail accordingly."""
         self._lines = verdict_lines(run, width=self._config.get_terminal_writer().fullwidth)
         self._config.stash[RECORDER].meta["gate"] = run.to_json()
         text = "\n".join(verdict_lines(run))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -12,6 +13,7 @@ from pytest_modellens.cassette.entry import Place
 from pytest_modellens.cassette.writer import scene_of
 from pytest_modellens.errors import BudgetError, ModelLensError
 from pytest_modellens.findings import findings
+from pytest_modellens.plugin.arms import why_not
 from pytest_modellens.plugin.cassette import cassette_of
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.evidence import described, watching
@@ -26,6 +28,7 @@ from pytest_modellens.plugin.serving import (
     spec_of,
     with_base_url,
 )
+from pytest_modellens.plugin.sides import Pair, sides_of
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
 from pytest_modellens.providers.measured import MeasuringProvider
 from pytest_modellens.providers.measuring import measure
@@ -111,15 +114,10 @@ class Lens:
         settings = self._settings
         cell = with_overrides(cell, rounds=settings.rounds, warmup=settings.warmup, timeout_s=self._spec.timeout)
         self._note_suite()
-        try:
-            with self._provider_for(cell) as provider:
-                run = self._measure(provider, cell, benchmark)
-        except BudgetError as exc:
-            _spare(benchmark)
-            self._stop(exc)
-        except ModelLensError as exc:
-            _spare(benchmark)
-            raise pytest.fail.Exception(f"{self._where(cell)}: {exc}", pytrace=False) from None
+        if settings.beside is not None:
+            return self._run_beside(settings.beside, cell, benchmark)
+        with self._failing(cell, benchmark), self._provider_for(cell) as provider:
+            run = self._measure(provider, cell, benchmark)
         self._publish(run, benchmark)
         found = findings(run.records, planned=run.planned, stopped=run.stopped)
         if found and run.request.model == GUESSED_MODEL and any(not record.ok for record in run.records):
@@ -128,6 +126,53 @@ class Lens:
         if found:
             pytest.fail("\n".join(f"{self._where(cell)}: {sentence}" for sentence in found), pytrace=False)
         return run.records
+
+    @contextmanager
+    def _failing(self, cell: Cell, benchmark: Any) -> Iterator[None]:
+        """Fail the test when what is done meanwhile cannot be, without a traceback."""
+        try:
+            yield
+        except BudgetError as exc:
+            _spare(benchmark)
+            self._stop(exc)
+        except ModelLensError as exc:
+            _spare(benchmark)
+            raise pytest.fail.Exception(f"{self._where(cell)}: {exc}", pytrace=False) from None
+
+    def _run_beside(self, spec: ProviderSpec, cell: Cell, benchmark: Any) -> list[Record]:
+        """Measure a cell on the test's provider and on the baseline in turn, up to the first look."""
+        _spare(benchmark)  # what takes time here is two servers
+        where = self._where(cell)
+        if reason := why_not(cell.case):
+            pytest.fail(f"{where}: cannot be measured side by side: {reason} (leave it out with -k)", pytrace=False)
+        sides = sides_of(self._config)
+        if not sides.has(self.provider):
+            pytest.fail(f"{where}: --modellens-ab: the test has a provider of its own, not --provider's", pytrace=False)
+        other = sides.open(spec)
+        cell = replace(cell, case=replace(cell.case, rounds=sides.looks[-1]))
+        with self._failing(cell, benchmark), Progress(self._config, "waiting for other measurements") as progress:
+            pair = Pair(
+                self._cell_run(
+                    other,
+                    with_overrides(cell, timeout_s=spec.timeout),
+                    model=model_of(other, spec),
+                    label=spec.label,
+                    arm="baseline",
+                ),
+                self._cell_run(self.provider, cell, model=self.model, arm="candidate"),
+                nodeid=self._request.node.nodeid,
+                suite=self._suite(),
+                where=where,
+            )
+            sides.pairs.append(pair)
+            pair.measure(sides.looks[0], self._evidence, self._config, say=progress.say)
+        self._publish(pair.candidate, None)
+        found = pair.findings()
+        if len(sides.looks) == 1:
+            found += self._limits_broken(pair.candidate)
+        if found:
+            pytest.fail("\n".join(f"{where}: {sentence}" for sentence in found), pytrace=False)
+        return pair.candidate.records
 
     @property
     def _spec(self) -> ProviderSpec:
@@ -140,18 +185,11 @@ class Lens:
 
     def _measure(self, provider: ProviderAdapter, cell: Cell, benchmark: Any) -> CellRun:
         with Progress(self._config, "waiting for other measurements of this server") as progress:
-            run = CellRun(
+            run = self._cell_run(
                 provider,
                 cell,
-                suite=self._suite(),
                 model=self.model if provider is self.provider else model_of(provider, self._spec),
-                label=self._label(),
-                worker=self._worker(),
-                client_processes=self._settings.workers or 1,
-                prices=self._settings.prices,
-                budget=budget_of(self._config),
                 on_record=lambda run: progress.say(_progress(run)),
-                cassette=cassette_of(self._config),
             )
             with endpoint_lock(provider):
                 progress.say(_progress(run))
@@ -160,6 +198,23 @@ class Lens:
                         self._benchmarked(run, benchmark)
                     run.run()
         return run
+
+    def _cell_run(
+        self, provider: ProviderAdapter, cell: Cell, *, model: str, label: str | None = None, **more: Any
+    ) -> CellRun:
+        return CellRun(
+            provider,
+            cell,
+            suite=self._suite(),
+            model=model,
+            label=label or self._label(),
+            worker=self._worker(),
+            client_processes=self._settings.workers or 1,
+            prices=self._settings.prices,
+            budget=budget_of(self._config),
+            cassette=cassette_of(self._config),
+            **more,
+        )
 
     def _benchmarked(self, run: CellRun, benchmark: Any) -> None:
         benchmark.params = {"provider": self._label(), **run.cell.params}

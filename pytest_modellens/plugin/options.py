@@ -93,6 +93,19 @@ OPTIONS = (
         of_gate("parse_limits"),
         repeatable=True,
     ),
+    Option(
+        "ab",
+        "URL",
+        "Server to measure side by side with the provider's, as its baseline: an address, or what --provider takes, or "
+        "the name of a server given beside it (default: none)",
+        text,
+    ),
+    Option(
+        "blocks",
+        "N,…",
+        "Blocks after which to look at two servers side by side (default: 6,12,20,40; with workers, or no gate, 20)",
+        of_gate("parse_blocks"),
+    ),
     Option("baseline", "NAME", "Baseline to judge against, or its folder (default: main)", text),
     Option(
         "alpha", "SHARE", "Unchanged servers that are called slower, at most (default: 0.01)", of_gate("parse_alpha")
@@ -184,6 +197,10 @@ class Settings:
     """In bytes."""
     gate: Mapping[str, float] | None = None
     """Signed change that is allowed, by metric."""
+    ab: str | None = None
+    blocks: tuple[int, ...] | None = None
+    beside: ProviderSpec | None = None
+    """The baseline that is measured side by side with the only provider; None without one."""
     baseline: str | None = None
     alpha: float | None = None
     inconclusive: str | None = None
@@ -229,7 +246,16 @@ class Settings:
             from_ini=frozenset(from_ini),
             **values,
         )
-        return replace(settings, providers=tuple(map(settings.completed, providers)))
+        if not providers:
+            return settings
+        from pytest_modellens.plugin.arms import with_baseline
+
+        return with_baseline(config, replace(settings, providers=tuple(map(settings.completed, providers))))
+
+    @property
+    def servers(self) -> tuple[ProviderSpec, ...]:
+        """All servers that are measured."""
+        return self.providers if self.beside is None else (*self.providers, self.beside)
 
     def completed(self, spec: ProviderSpec) -> ProviderSpec:
         """Return `spec` with what the options say for all providers.
@@ -351,21 +377,9 @@ def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderS
     serve_source, commands = _list(config, env, "serve", str.splitlines)
     if not given and not commands:
         return ()
-    from pytest_modellens.plugin.pyproject import named_providers
-    from pytest_modellens.plugin.specs import labelled, with_commands
+    from pytest_modellens.plugin.specs import specs_of
 
-    try:
-        named = named_providers(config)
-    except ConfigError as exc:
-        raise pytest.UsageError(str(exc)) from None
-    try:
-        specs = labelled(given, named)
-    except ConfigError as exc:
-        raise pytest.UsageError(f"{source}: {exc}") from None
-    try:
-        return with_commands(specs, commands, named)
-    except ConfigError as exc:
-        raise pytest.UsageError(f"{serve_source}: {exc}") from None
+    return specs_of(config, (source, given), (serve_source, commands))
 
 
 def _list(

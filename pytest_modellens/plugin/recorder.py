@@ -110,7 +110,7 @@ class Recorder:
             assert self._folder is not None
             self._discard(self._folder)
             raise
-        if any(spec.name == AUTO and not spec.serve for spec in self._settings.providers):
+        if any(spec.name == AUTO and not spec.serve for spec in self._settings.servers):
             from pytest_modellens.plugin.auto import look_for_servers
 
             self._config.stash[FOUND] = look_for_servers(self._settings)

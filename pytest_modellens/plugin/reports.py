@@ -31,6 +31,9 @@ class Passes:
         elif report.failed:
             self._passes.pop(report.nodeid, None)
 
+    def __contains__(self, nodeid: str) -> bool:
+        return nodeid in self._passes
+
     def take_back(self, nodeid: str, *, when: str, text: str) -> None:
         """Have a test fail after all, in the terminal, JUnit, --lf and the exit status alike; no-op unless it passed.
 

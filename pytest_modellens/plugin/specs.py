@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_modellens.errors import ConfigError, UnknownProviderError
 from pytest_modellens.plugin.options import AUTO, ProviderSpec, url_value
 from pytest_modellens.providers.registry import check_name
@@ -14,13 +16,39 @@ from pytest_modellens.served.command import check_command
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["check_label", "labelled", "provider_spec", "with_commands"]
+__all__ = ["check_label", "labelled", "provider_spec", "specs_of", "with_commands"]
 
 SERVED = "served"
 """What a server is called that has a command and no name."""
 _SERVE = re.compile(r"(?P<left>[A-Za-z0-9][\w.-]*(?::[A-Za-z0-9][\w.:-]*)?)=(?P<command>.*)", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+
+
+def specs_of(
+    config: pytest.Config, providers: tuple[str, Sequence[str]], commands: tuple[str, Sequence[str]]
+) -> tuple[ProviderSpec, ...]:
+    """Return the servers that were asked for.
+
+    Args:
+        config: of the session; pyproject.toml beside it may name more providers.
+        providers: where the `--provider`s come from, and their texts.
+        commands: the same of the `--modellens-serve`s.
+
+    Raises:
+        pytest.UsageError: one of them cannot be used; the message names where it comes from.
+    """
+    from pytest_modellens.plugin.pyproject import named_providers
+
+    where = ""
+    try:
+        named = named_providers(config)
+        where = f"{providers[0]}: "
+        specs = labelled(providers[1], named)
+        where = f"{commands[0]}: "
+        return with_commands(specs, commands[1], named)
+    except ConfigError as exc:
+        raise pytest.UsageError(f"{where}{exc}") from None
 
 
 def labelled(texts: Sequence[str], named: Mapping[str, ProviderSpec]) -> tuple[ProviderSpec, ...]:

@@ -199,6 +199,7 @@ KEY_COLUMNS = (
 REQUEST_COLUMNS = (
     *KEY_COLUMNS,
     _field("provider_kind", "", "provider behind that name"),
+    _field("arm", "", "baseline or candidate, where two servers were measured side by side"),
     _field("round", "", "position among the requests of its phase, from 0"),
     _field("phase", "", "measured or warmup"),
     _field("started_at", "", "wall time of sending, UTC"),

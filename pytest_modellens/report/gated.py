@@ -116,6 +116,9 @@ def _sentences(found: RunVerdict) -> Iterable[str]:
         yield "Accept a run as baseline with --modellens-update-baseline."
     if found.verdict is None:
         return
+    if found.n_blocks is not None:
+        yield f"Both servers were measured side by side, in {found.n_blocks} blocks of the same session."
+        return
     sessions = f"{found.n_sessions} session{'s' * (found.n_sessions != 1)}"
     yield f"The baseline has {sessions}. {_noise(calibrated=found.verdict.calibrated)}"
 

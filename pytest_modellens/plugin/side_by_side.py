@@ -1,0 +1,202 @@
+"""The gate of a run that measures two servers side by side: when it looks, when it stops, and what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_modellens.errors import BudgetError, ModelLensError
+from pytest_modellens.gate.session import FACTS, case_key
+from pytest_modellens.gate.show import change_lines
+from pytest_modellens.gate.sides import arms_of, judge_sides
+from pytest_modellens.plugin.arms import why_not
+from pytest_modellens.plugin.collect import SuiteModule
+from pytest_modellens.plugin.evidence import plain
+from pytest_modellens.plugin.gate_asked import check_gate_options
+from pytest_modellens.plugin.gating import Gate
+from pytest_modellens.plugin.limits import limits_of
+from pytest_modellens.plugin.progress import Progress
+from pytest_modellens.plugin.sides import sides_of
+from pytest_modellens.plugin.stash import RECORDER, new_evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from pytest_modellens.gate.run import RunVerdict
+    from pytest_modellens.plugin.sides import Pair
+    from pytest_modellens.suite.case import Cell
+
+__all__ = ["SideBySide"]
+
+_SHOWN = {"tokens_per_second": -0.05, "ttft_ms": 0.05}
+"""What is compared where no gate was asked for; no verdict is taken of it."""
+
+
+class SideBySide(Gate):
+    """Registered in the place of `Gate` where `--modellens-ab` names the baseline."""
+
+    @property
+    def _looks(self) -> tuple[int, ...]:
+        return sides_of(self._config).looks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Refuse options that do nothing; no stored baseline is looked at."""
+        check_gate_options(self._config, self._settings)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Refuse what cannot be measured before anything is."""
+        wrong = {cell.case.name: reason for cell in _cells(session.items) if (reason := why_not(cell.case))}
+        if wrong:
+            told = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
+            raise pytest.UsageError(
+                f"--modellens-ab: servers cannot be asked in turn by every case ({told}; leave such cases out with -k)"
+            )
+
+    def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> list[str]:
+        cases, baseline = len([*_cells(items)]), self._settings.beside
+        assert baseline is not None
+        if not cases:
+            return []
+        *early, last = self._looks
+        blocks = f"{', '.join(map(str, early))} or {last}" if early else str(last)
+        requests = f"{cases * early[0]} to {cases * last}" if early else str(cases * last)
+        return [
+            f"side by side: {self._settings.providers[0].label} against {baseline.label}",
+            f"plan: {cases} case{'s' * (cases > 1)} × {blocks} blocks × 1 request per arm: {requests} per arm",
+        ]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        sides = sides_of(self._config)
+        try:
+            result = yield
+            self._conclude_all(session)
+        finally:
+            sides.close()
+        return result
+
+    def _conclude_all(self, session: pytest.Session) -> None:
+        pairs, looks = sides_of(self._config).pairs, self._looks
+        run, last = self._verdict(0), 0
+        for look in range(1, len(looks)):
+            if not self._is_open(run, pairs):
+                break
+            self._announce(look, pairs)
+            if not self._measure(looks[look], pairs):
+                run, last = self._verdict(look), look
+                break
+            run, last = self._verdict(look), look
+        for pair in pairs:
+            self._judge_pair(pair)
+        if run is None:
+            self._say_that_nothing_was_measured(session)
+            return
+        recorder = self._config.stash[RECORDER]
+        recorder.meta["side_by_side"] = {"baseline": run.baseline, "looks": [*looks], "look": last}
+        if self._settings.gate:
+            self._conclude(run)
+        else:
+            self._lines = change_lines(run)
+        self._lines.append(self._spent())
+
+    def _verdict(self, look: int) -> RunVerdict | None:
+        recorder = self._config.stash[RECORDER]
+        return judge_sides(
+            recorder.folder.name,
+            recorder.meta,
+            recorder.records,
+            limits=self._settings.gate or _SHOWN,
+            alpha=self._settings.alpha or 0.01,
+            # Where nothing is judged, nothing has to be alike.
+            may_differ=self._may_differ if self._settings.gate else FACTS,
+            look=look,
+            n_looks=len(self._looks),
+        )
+
+    def _is_open(self, run: RunVerdict | None, pairs: Sequence[Pair]) -> bool:
+        """Return whether more blocks could tell more."""
+        if run is None or run.differing or all(pair.is_over for pair in pairs):
+            return False
+        # What cannot be compared yet, because a percentile needs more requests, may be at the next look.
+        return run.name in {"inconclusive", "incomparable"}
+
+    def _announce(self, look: int, pairs: Sequence[Pair]) -> None:
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or terminal.verbosity < 0:
+            return
+        before, more = self._looks[look - 1], self._looks[look] - self._looks[look - 1]
+        seconds = sum(pair.took_s / pair.step_blocks for pair in pairs if not pair.is_over) * more
+        terminal.ensure_newline()
+        terminal.write_line(
+            f"look {look} of {len(self._looks)}, after {before} blocks: undecided; {more} more blocks of each case "
+            f"take about {seconds:.0f} s"
+        )
+
+    def _measure(self, blocks: int, pairs: Sequence[Pair]) -> bool:
+        """Go on with every case until it has so many blocks; returns False when that had to end early."""
+        recorder = self._config.stash[RECORDER]
+        for number, pair in enumerate(pairs):
+            if pair.is_over:
+                continue
+            evidence, where = new_evidence(), f"{number + 1}/{len(pairs)} {pair.candidate.cell.case.name}"
+            with Progress(self._config, where) as progress:
+                try:
+                    pair.measure(blocks, evidence, self._config, say=_after(where, progress))
+                except BudgetError as exc:
+                    self._take_back(pair, f"{pair.where}: {exc}")
+                    return False
+                except ModelLensError as exc:
+                    self._take_back(pair, f"{pair.where}: {exc}")
+                finally:
+                    recorder.keep_unreported(plain(evidence))
+        return True
+
+    def _judge_pair(self, pair: Pair) -> None:
+        found = pair.findings()
+        if len(self._looks) > 1:  # otherwise the test itself has judged them
+            verdicts, rows = limits_of(pair.candidate)
+            self._config.stash[RECORDER].meta["limits"] += rows
+            open_ones = [verdict for verdict in verdicts if verdict.verdict == "inconclusive"]
+            if self._settings.inconclusive != "fail":
+                verdicts = [verdict for verdict in verdicts if verdict not in open_ones]
+                for verdict in open_ones:
+                    self._warn(f"{pair.where}: {verdict}")
+            found += [str(verdict) for verdict in verdicts if verdict.verdict != "pass"]
+        if found:
+            self._take_back(pair, "\n".join(f"{pair.where}: {sentence}" for sentence in found))
+
+    def _take_back(self, pair: Pair, text: str) -> None:
+        if pair.nodeid in self._passes:
+            recorder = self._config.stash[RECORDER]
+            recorder.note_failed((record for record in recorder.records if case_key(record) == pair.key), text)
+            self._passes.take_back(pair.nodeid, when="call", text=text)
+
+    def _spent(self) -> str:
+        arms = arms_of(self._config.stash[RECORDER].records)
+        warmup, measured = (
+            {arm: sum(record["phase"] == phase for record in records) for arm, records in arms.items()}
+            for phase in ("warmup", "measured")
+        )
+        seconds = sum(record["total_time_ms"] or 0.0 for records in arms.values() for record in records) / 1000
+        each = {*measured.values()}
+        requests = (
+            f"{each.pop()}" if len(each) == 1 else f"{measured['baseline']} (baseline) and {measured['candidate']}"
+        )
+        return f"spent: {requests} requests per arm, {sum(warmup.values())} of warm-up, {seconds:.0f} s of answers"
+
+
+def _after(where: str, progress: Progress) -> Callable[[str], None]:
+    return lambda text: progress.say(f"{where} · {text}")
+
+
+def _cells(items: Sequence[pytest.Item]) -> Iterator[Cell]:
+    """Yield the cells that `items` measure, as far as they are known before these run."""
+    for item in items:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if "cell" in params:
+            yield params["cell"]
+        elif isinstance(item.parent, SuiteModule):
+            yield from item.parent.suite.by_name[getattr(item, "originalname", item.name)].cells()
