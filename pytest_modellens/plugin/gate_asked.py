@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["check_gate_options", "gate_is_asked_for", "gate_is_given"]
 
 _OF_BOTH = ("baseline", "subject", "allow_mismatch")
+_BESIDE = ("ab", "blocks")
 _OF_GATE = ("alpha", "require_baseline")
 _EXAMPLE = "such as --modellens-gate 'tokens_per_second:-5%'"
 
 
 def gate_is_asked_for(config: pytest.Config, settings: Settings) -> bool:
     """Return whether the gate has anything to do or to say in this run."""
-    return bool(settings.gate or settings.update_baseline or _given(config, (*_OF_BOTH, *_OF_GATE)))
+    return bool(settings.gate or settings.update_baseline or _given(config, (*_OF_BOTH, *_OF_GATE, *_BESIDE)))
 
 
 def gate_is_given(config: pytest.Config) -> bool:
@@ -32,6 +33,10 @@ def check_gate_options(config: pytest.Config, settings: Settings) -> None:
     Raises:
         pytest.UsageError: names the first of them, and what it needs.
     """
+    if not settings.providers and (useless := _given(config, _BESIDE)):
+        raise pytest.UsageError(
+            f"{useless[0]}: does nothing without a server to compare (give it: --provider vllm=URL)"
+        )
     if settings.gate:
         return
     if useless := _given(config, _OF_GATE):

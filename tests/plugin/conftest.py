@@ -23,6 +23,7 @@ for _name in (
     "scipy.stats",
     "pytest_modellens.gate.decide",
     "pytest_modellens.plugin.gating",
+    "pytest_modellens.plugin.side_by_side",
     "psutil",
     "pynvml",
     "scipy.special",

@@ -566,6 +566,14 @@ ONE = "--provider=vllm=http://127.0.0.1:1/v1"
             [ONE, "--modellens-ab=http://a:1", "--modellens-rounds=5"],
             "--modellens-rounds: with --modellens-ab, --modellens-blocks says how many",
         ),
+        (
+            ["--modellens-ab=http://a:1"],
+            "--modellens-ab: does nothing without a server to compare (give it: --provider vllm=URL)",
+        ),
+        (
+            [ONE, "--modellens-ab=http://a:1", "--modellens-alpha=0.05"],
+            "--modellens-alpha: does nothing without --modellens-gate (*",
+        ),
         ([ONE, "--modellens-blocks=6"], "--modellens-blocks: is for two servers side by side (give --modellens-ab)"),
         (
             [ONE, "--modellens-ab=http://a:1", "--modellens-blocks=6,12", "-n2"],
