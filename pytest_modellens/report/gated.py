@@ -61,7 +61,9 @@ def gate_verdict(run: ReportRun, *, name: str = "") -> Verdict | None:
             "unsure", "gate", f"{begin}What the gate said cannot be read", ("It is in run.json, under gate.",)
         )
     level, words = _TITLES[found.name]
-    return Verdict(level, "gate", f"{begin}{words} baseline {printable(found.baseline)}", tuple(_sentences(found)))
+    shown = printable(found.baseline)
+    against = f"baseline {shown}" if found.n_blocks is None else f"{shown}, side by side"
+    return Verdict(level, "gate", f"{begin}{words} {against}", tuple(_sentences(found)))
 
 
 def gated_cases(run: ReportRun) -> list[GatedCase]:

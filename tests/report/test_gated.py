@@ -65,6 +65,14 @@ def test_verdict_of_the_gate_is_in_every_report(name: str) -> None:
     assert out["gate"] == found
 
 
+def test_servers_measured_side_by_side_have_blocks_and_no_sessions() -> None:
+    run = runs.run(gate=gate(judge(*Machine(1).side_by_side(), limits=ONE), n=0, n_blocks=20))
+    shown = gate_verdict(run)
+    assert shown is not None
+    assert shown.title == "No regression against main, side by side"
+    assert shown.sentences[-1] == "Both servers were measured side by side, in 20 blocks of the same session."
+
+
 def test_regression_is_told_with_its_numbers_case_by_case() -> None:
     run = runs.run(gate=gate(verdict(0.4)))
     shown = gate_verdict(run)
