@@ -316,10 +316,15 @@ def test_limits_of_a_case_are_judged_over_all_of_its_blocks(
 ) -> None:
     monkeypatch.setenv("NOISE", "0.1")
     sided.case('limits: {total_time_ms.median: "< 0.000001"}')
-    for blocks in ("3,4", "4"):
+    for blocks in ("3,8", "8"):
         result = sided.run(server, *GATE, *ab(old), f"--modellens-blocks={blocks}", f"--modellens-run-name=of-{blocks}")
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["*chat.yaml:3: limit total_time_ms.median*"])
+    # Four requests prove nothing about a median.
+    result = sided.run(server, *GATE, *ab(old), "--modellens-blocks=3,4", "--modellens-run-name=few")
+    result.stdout.fnmatch_lines(["*ModelLensGateWarning: *chat.yaml:3: limit total_time_ms.median*"])
+    result = sided.run(server, *GATE, *ab(old), "--modellens-blocks=3,4", "--modellens-inconclusive=fail")
+    result.assert_outcomes(failed=1)
 
 
 def test_other_model_is_an_error_unless_it_is_the_subject(sided: Project, server: FakeServer, old: FakeServer) -> None:
