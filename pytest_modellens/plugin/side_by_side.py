@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_modellens.errors import BudgetError, ModelLensError
+from pytest_modellens.errors import BudgetError, ModelLensError, StorageError
+from pytest_modellens.gate.calibrations import read_calibrations
 from pytest_modellens.gate.session import FACTS, case_key
 from pytest_modellens.gate.show import change_lines
 from pytest_modellens.gate.sides import arms_of, judge_sides
@@ -44,6 +45,10 @@ class SideBySide(Gate):
     def pytest_sessionstart(self) -> None:
         """Refuse options that do nothing; no stored baseline is looked at."""
         check_gate_options(self._config, self._settings)
+        try:
+            self._calibrations = read_calibrations(self._results)
+        except StorageError as exc:
+            raise pytest.UsageError(f"--modellens-ab: {exc}") from None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -112,6 +117,7 @@ class SideBySide(Gate):
             alpha=self._settings.alpha or 0.01,
             # Where nothing is judged, nothing has to be alike.
             may_differ=self._may_differ if self._settings.gate else FACTS,
+            calibrations=self._calibrations,
             look=look,
             n_looks=len(self._looks),
         )
