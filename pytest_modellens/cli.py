@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
 import time
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from pytest_modellens import __version__
 from pytest_modellens.bridge.commands import add_amplifier_commands
 from pytest_modellens.errors import ModelLensError
+from pytest_modellens.text import Seen, printable, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no "✓" still gets its table
     try:
-        status = command(options)
+        # Names of files, runs and servers are in every line that a command writes.
+        with contextlib.redirect_stdout(cast("TextIO", Seen(sys.stdout))):
+            status = command(options)
         sys.stdout.flush()
         return status
     except ModelLensError as exc:
-        print(f"modellens: {exc}", file=sys.stderr)
+        print(f"modellens: {printable_lines(str(exc))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # `modellens list | head`: nobody reads any more, which is no failure. Python flushes once more at its end.
@@ -170,12 +174,12 @@ def _state(run: RunInfo) -> str:
 def _show(options: argparse.Namespace) -> int:
     import shutil
 
+    from pytest_modellens.report.gated import changes_of
     from pytest_modellens.report.load_table import load_table
     from pytest_modellens.report.server_table import server_table
     from pytest_modellens.report.source import loads_of, read
     from pytest_modellens.report.table import tables
     from pytest_modellens.storage import find_run
-    from pytest_modellens.text import printable
 
     folder = find_run(options.results, options.run)
     run = read(folder)
@@ -186,7 +190,8 @@ def _show(options: argparse.Namespace) -> int:
     failed = {cell.key for cell in run.summaries if _is_flawed(cell)}
     width = shutil.get_terminal_size().columns
     loads = loads_of(run.meta)
-    shown = (tables(run.summaries, failed=failed, width=width), load_table(loads, width=width))
+    table = tables(run.summaries, failed=failed, changes=changes_of(run.meta), width=width)
+    shown = (table, load_table(loads, width=width))
     for line in chain(*shown, server_table(loads, width=width)):
         print(line.text)
     if run.costs.line:
@@ -230,8 +235,6 @@ def _is_flawed(cell: CellSummary) -> bool:
 
 def _about(meta: Mapping[str, object]) -> list[str]:
     """Return what was measured on what, as far as run.json says."""
-    from pytest_modellens.text import printable
-
     environment = meta.get("environment")
     machine = environment.get("machine") if isinstance(environment, dict) else None
     lines = []
@@ -303,7 +306,6 @@ def _recompute(options: argparse.Namespace) -> int:
     from pytest_modellens.recompute.differences import table
     from pytest_modellens.recompute.run import recompute
     from pytest_modellens.storage import find_run
-    from pytest_modellens.text import printable
 
     folder = find_run(options.results, options.run)
     shows_progress = sys.stderr is not None and sys.stderr.isatty()
@@ -362,7 +364,7 @@ def _selfcheck(options: argparse.Namespace) -> int:
 
 
 def _say_progress(text: str) -> None:
-    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.write(f"\r\x1b[K{printable(text)}")
     sys.stderr.flush()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any, TextIO
 
-__all__ = ["printable"]
+__all__ = ["Seen", "printable", "printable_lines"]
 
 _UNSAFE = re.compile(
     "["
@@ -37,3 +38,25 @@ def printable(text: str, limit: int = 200) -> str:
     """
     shown = _UNSAFE.sub(_escape, text[:limit])
     return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
+
+
+def printable_lines(text: str, limit: int = 4000) -> str:
+    """Return `text` as `printable` does, but with its line ends."""
+    lines = [_UNSAFE.sub(_escape, line) for line in text[:limit].replace("\r\n", "\n").split("\n")]
+    more = f"… ({len(text):,} characters)" if len(text) > limit else ""
+    return "\n".join(lines) + more
+
+
+class Seen:
+    """A text stream that passes on lines of what is seen, and escapes the rest as `printable` does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` and return its length."""
+        self._stream.write(printable_lines(text, limit=len(text)))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

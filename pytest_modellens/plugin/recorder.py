@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_modellens.errors import ModelLensError, StorageError
-from pytest_modellens.plugin.cassette import count, make_cassette, sentences
+from pytest_modellens.plugin.cassette import count, make_cassette
 from pytest_modellens.plugin.leftovers import take
 from pytest_modellens.plugin.options import AUTO, SETTINGS
 from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
@@ -236,34 +236,19 @@ class Recorder:
         """Print a table per suite, then where the results are."""
         if not self._count or self._folder is None or self._run is None:
             return
-        from pytest_modellens.report.load_table import load_table
-        from pytest_modellens.report.server_table import server_table
-        from pytest_modellens.report.table import tables, worst
+        from pytest_modellens.plugin.ending import ending
 
         terminalreporter.section("modellens")
-        width = self._config.get_terminal_writer().fullwidth
-        summaries = self._run.summaries
-        for line in (*tables(summaries, failed=self._failed, width=width), *worst(summaries)):
+        for line in ending(
+            self._run,
+            failed=self._failed,
+            problems=self._problems,
+            files=self._files,
+            earlier=self._earlier(),
+            start=self._config.invocation_params.dir,
+            width=self._config.get_terminal_writer().fullwidth,
+        ):
             terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
-        for line in (*load_table(self._meta["cells"], width=width), *server_table(self._meta["cells"], width=width)):
-            terminalreporter.line(line.text, **({line.style: True} if line.style else {}))
-        if self._run.costs.line:
-            terminalreporter.line(self._run.costs.line)
-        for problem in self._problems:
-            terminalreporter.line(problem, red=True)
-        shown = _relative(self._folder.path, self._config.invocation_params.dir)
-        terminalreporter.line(f"results: {shown}")
-        for kind, path in self._files.items():
-            terminalreporter.line(f"{kind}: {_relative(path, self._config.invocation_params.dir)}")
-        terminalreporter.line(f"look at them again: modellens show {self._folder.path.name}")
-        if "cassette" in self._meta:
-            folder = _relative(Path(self._meta["cassette"]["folder"]), self._config.invocation_params.dir)
-            for text, is_bad in sentences(self._meta["cassette"], shown=folder, run=self._folder.path.name):
-                terminalreporter.line(text, red=is_bad)
-        earlier = self._earlier()
-        if earlier is not None:
-            terminalreporter.line("compare them with the run before:")
-            terminalreporter.line(f"  modellens report {earlier} {self._folder.path.name}")
 
     def _earlier(self) -> str | None:
         """Return the name of the newest finished run before this one that shares a suite with it."""
@@ -311,10 +296,3 @@ class Recorder:
         shutil.rmtree(folder.path, ignore_errors=True)
         if "cassette" in self._meta:
             shutil.rmtree(self._meta["cassette"]["folder"], ignore_errors=True)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return str(path.relative_to(folder))
-    except ValueError:
-        return str(path)

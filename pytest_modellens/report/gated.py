@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.gate.run import RunVerdict, run_verdict_of
 from pytest_modellens.gate.specs import show_change
@@ -12,12 +12,12 @@ from pytest_modellens.report.verdict import Verdict
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pytest_modellens.gate.verdict import MetricVerdict
     from pytest_modellens.report.source import ReportRun
 
-__all__ = ["GatedCase", "gate_verdict", "gated_cases"]
+__all__ = ["Changes", "GatedCase", "changes_of", "gate_verdict", "gated_cases"]
 
 _TITLES = {
     "pass": ("good", "No regression against"),
@@ -45,6 +45,16 @@ class GatedCase:
     """Of 90 %; empty without one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How cases changed against a baseline."""
+
+    baseline: str
+    metric: str
+    by_case: Mapping[str, tuple[str, str]]
+    """By case key: the change, and the change with its 90 % interval."""
+
+
 def gate_verdict(run: ReportRun, *, name: str = "") -> Verdict | None:
     """Return what the gate said of `run` as a statement of a banner; None where it said nothing.
 
@@ -54,7 +64,7 @@ def gate_verdict(run: ReportRun, *, name: str = "") -> Verdict | None:
     """
     if "gate" not in run.meta:
         return None
-    found = _read(run)
+    found = _read(run.meta["gate"])
     begin = f"{name}: " if name else ""
     if found is None:
         return Verdict(
@@ -66,9 +76,31 @@ def gate_verdict(run: ReportRun, *, name: str = "") -> Verdict | None:
     return Verdict(level, "gate", f"{begin}{words} {against}", tuple(_sentences(found)))
 
 
+def changes_of(meta: Mapping[str, Any]) -> Changes | None:
+    """Return how each case changed in the first metric that the gate judged; None where run.json says nothing of it."""
+    found = _read(meta.get("gate"))
+    metrics = () if found is None or found.verdict is None else found.verdict.metrics
+    metric = next((one for one in metrics if one.cases), None)
+    if found is None or metric is None:
+        return None
+    name = metric.metric
+    by_case = {
+        case.case: (
+            show_change(name, case.estimate),
+            f"{show_change(name, case.estimate)} {_bare(name, case.low)}…{_bare(name, case.high)}",
+        )
+        for case in metric.cases
+    }
+    return Changes(printable(found.baseline, 12), _name(name), by_case)
+
+
+def _bare(metric: str, change: float) -> str:
+    return show_change(metric, change).partition(" ")[0]
+
+
 def gated_cases(run: ReportRun) -> list[GatedCase]:
     """Return every case that the gate judged, or could not judge, those that are worse first."""
-    found = _read(run)
+    found = _read(run.meta.get("gate"))
     if found is None:
         return []
     rows = [
@@ -94,9 +126,9 @@ def gated_cases(run: ReportRun) -> list[GatedCase]:
     return sorted(rows, key=lambda row: ("bad", "unsure", "good").index(row.level))
 
 
-def _read(run: ReportRun) -> RunVerdict | None:
+def _read(gate: Any) -> RunVerdict | None:
     try:
-        found = run_verdict_of(run.meta.get("gate"))
+        found = run_verdict_of(gate)
     except ValueError:
         return None
     metrics = () if found.verdict is None else found.verdict.metrics

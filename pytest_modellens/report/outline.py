@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import asdict
@@ -118,7 +119,11 @@ def write_json(path: Path, runs: Sequence[ReportRun]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    data = msgspec.json.format(msgspec.json.encode(summary_json(runs)), indent=2) + b"\n"
+    found = summary_json(runs)
+    try:
+        data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
+    except UnicodeEncodeError:  # a file's name that is no UTF-8
+        data = json.dumps(found, indent=2).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)

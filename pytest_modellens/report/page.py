@@ -21,7 +21,7 @@ from pytest_modellens.report.gated import gated_cases
 from pytest_modellens.report.series import CellOf, cells_of, short_names
 from pytest_modellens.report.table import short
 from pytest_modellens.storage.whole import write_whole
-from pytest_modellens.text import printable
+from pytest_modellens.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,10 +189,7 @@ def _policy(style: str, script: str) -> str:
 
 def _plain(text: Any, limit: int = 4000) -> str:
     """Return text of several lines without characters that steer, hide or reorder."""
-    cut = str(text)[:limit]
-    lines = [printable(line, limit=limit) for line in cut.replace("\r\n", "\n").split("\n")]
-    more = f"… ({len(str(text)):,} characters)" if len(str(text)) > limit else ""
-    return "\n".join(lines) + more
+    return printable_lines(str(text), limit)
 
 
 def _bar(value: float | None, whole: float, width: int = 100) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_modellens.gate.session import case_key
 from pytest_modellens.report.lines import MIN_WIDTH, Line, aligned, clipped, folded, room_in, widths_of
 from pytest_modellens.text import printable
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.gated import Changes
     from pytest_modellens.report.summary import CellSummary, Distribution
 
 __all__ = ["PROVIDER_WIDTH", "short", "tables", "worst"]
@@ -40,22 +42,30 @@ class _Row(NamedTuple):
     tpot: str
     speed: str
     shape: str
+    change: str
     errors: str
     marks: str
 
 
-_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s 95 %", "total time", "err", "")
+_HEADER = _Row("case", "provider", "n", "TTFT p50/p95", "TPOT", "tok/s 95 %", "total time", "", "err", "")
 
 
-_LEFT = {0, 1, 5, 6, 8}
+_LEFT = {0, 1, 5, 6, 7, 9}
 
 
-def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = (), width: int = MIN_WIDTH) -> list[Line]:
+def tables(
+    summaries: Iterable[CellSummary],
+    *,
+    failed: Collection[CellKey] = (),
+    changes: Changes | None = None,
+    width: int = MIN_WIDTH,
+) -> list[Line]:
     """Return the lines of all tables, a table per suite and model.
 
     Args:
         summaries: the cells.
         failed: those whose test did not pass.
+        changes: how they changed against a baseline.
         width: columns of the terminal; tables use from 80 to 120 of them.
     """
     groups: dict[tuple[str, str | None], list[CellSummary]] = {}
@@ -63,13 +73,17 @@ def tables(summaries: Iterable[CellSummary], *, failed: Collection[CellKey] = ()
         groups.setdefault((summary.key.suite, summary.key.model), []).append(summary)
     lines: list[Line] = []
     for (suite, model), cells in groups.items():
-        lines += _table(printable(f"{suite} · {model or 'no model'}"), cells, failed, width)
+        lines += _table(printable(f"{suite} · {model or 'no model'}"), cells, failed, changes, width)
     return lines
 
 
-def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey], width: int) -> list[Line]:
-    rows = [_row(cell, cell.key in failed) for cell in cells]
+def _table(
+    title: str, cells: Sequence[CellSummary], failed: Collection[CellKey], changes: Changes | None, width: int
+) -> list[Line]:
+    rows = [_row(cell, cell.key in failed, _change(cell, changes, width)) for cell in cells]
     header = _HEADER
+    if changes is not None and any(row.change for row in rows):
+        header = header._replace(change=f"vs {changes.baseline}")
     if width < _WIDTH_FOR_SHAPES or not any(row.shape for row in rows):
         header, rows = header._replace(shape=""), [row._replace(shape="") for row in rows]
     widths = widths_of([header, *rows])
@@ -79,10 +93,19 @@ def _table(title: str, cells: Sequence[CellSummary], failed: Collection[CellKey]
     shown = [row._replace(case=clipped(row.case, widths[0])) for row in rows]
     lines = [Line(clipped(title, room), "bold"), Line(aligned(header, widths, left=_LEFT))]
     lines += [Line(aligned(row, widths, left=_LEFT), "red" if "✗" in row.marks else "") for row in shown]
-    return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells)), Line("")]
+    return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells, changes if header.change else None)), Line("")]
 
 
-def _row(cell: CellSummary, failed: bool) -> _Row:
+def _change(cell: CellSummary, changes: Changes | None, width: int) -> str:
+    if changes is None:
+        return ""
+    key = case_key(
+        {"suite": cell.key.suite, "case": cell.key.case, "params": cell.params, "provider": cell.key.provider}
+    )
+    return changes.by_case.get(key, ("", ""))[width >= _WIDTH_FOR_SHAPES]
+
+
+def _row(cell: CellSummary, failed: bool, change: str = "") -> _Row:
     params = ",".join(f"{printable(key)}={printable(str(value), limit=20)}" for key, value in cell.params.items())
     case = printable(cell.key.case)
     marks = "✗" if failed else "✓"
@@ -102,6 +125,7 @@ def _row(cell: CellSummary, failed: bool) -> _Row:
         tpot=short(cell.tpot_ms.p50),
         speed=_speed(cell.tokens_per_second),
         shape=_spark(cell.shape),
+        change=change,
         errors=str(n_failed) if n_failed else "–",
         marks=marks,
     )
@@ -149,9 +173,12 @@ def short(value: float | None) -> str:
     return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
-def _notes(rows: Sequence[_Row], cells: Sequence[CellSummary]) -> list[str]:
+def _notes(rows: Sequence[_Row], cells: Sequence[CellSummary], changes: Changes | None) -> list[str]:
     marks = {mark for row in rows for mark in row.marks}
     notes = ["medians; TTFT and TPOT in ms"]
+    if changes is not None:
+        interval = ", with its 90 % interval" if any("…" in row.change for row in rows) else ""
+        notes.append(f"vs {changes.baseline}: change of {changes.metric} against that baseline{interval}")
     if any(cell.tokens_per_second.p50 is not None and cell.tokens_per_second.interval is None for cell in cells):
         notes.append("no 95 % interval of a median from fewer than 6 requests")
     reasons = dict.fromkeys(printable(reason, 200) for cell in cells for reason in cell.degraded)

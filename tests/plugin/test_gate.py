@@ -399,5 +399,8 @@ def test_verdict_is_in_report_step_summary_and_json(
         assert "Alone worse than twice the limit: " in text
     out = json.loads((gated.path / "out.json").read_text(encoding="utf-8"))
     assert (out["verdicts"][0]["title"], out["verdicts"][0]["level"]) == (title, "bad")
+    result.stdout.fnmatch_lines(
+        ["case * vs main err", "capital * −50.* % * ✗", "  vs main: change of tokens/s against *"]
+    )
     assert out["gate"]["name"] == "regression"
     assert html.index(title) < html.index("1 of 3 cells need a look")

@@ -8,18 +8,18 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.plugin.conftest import of
 from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
+from tests.report.runs import HOSTILE, unseen
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.plugin.conftest import Project
-
-HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnp\x9b31m\r\n"
 
 
 def on_a_terminal(folder: Path, *arguments: str, columns: int = 80) -> str:
@@ -107,23 +107,74 @@ def test_progress_is_not_shown_in_a_log(project: Project) -> None:
     assert "\x1b" not in result.stdout.str()
 
 
-@pytest.mark.parametrize("where", ["answer", "error", "model"])
+def cases(expect: str) -> str:
+    """Return a suite with a case for every hostile text, which the prompt numbers."""
+    lines = [f"- {{name: t{number}, prompt: '{number}', {expect}}}" for number in range(len(HOSTILE))]
+    return "\n".join(["defaults: {rounds: 1, warmup: 0}", "cases:", *lines])
+
+
+def text_for(chat: Chat) -> str:
+    # As JSON has it: half of a surrogate pair cannot be sent.
+    return HOSTILE[int(chat.body["messages"][-1]["content"])].encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("where", ["answer", "error", "broken stream", "status line"])
 def test_text_of_a_server_never_steers_the_terminal(project: Project, server: FakeServer, where: str) -> None:
+    def answer(chat: Chat) -> None:
+        text = text_for(chat)
+        if where == "answer":
+            stream(text)(chat)
+        elif where == "error":
+            chat.json({"error": {"message": text, "type": text, "code": text}}, status=500)
+        elif where == "broken stream":
+            chat.begin_stream()
+            chat.event({"error": {"message": text}} if len(text) % 2 else f"{{{text!r}")
+            chat.end_stream()
+        else:
+            reason = text.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b"")
+            chat.wfile.write(b"HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n" % reason[:200])
+
+    server.answer = answer
+    project.suite(cases("expect: {contains: London}"))
+    result = project.run(server, "-v", "-rA", "--junitxml=out.xml", "-p", "no:benchmark")
+    result.assert_outcomes(failed=len(HOSTILE))
+    assert not unseen("\n".join([*result.outlines, *result.errlines]))
+    assert max(map(len, result.outlines)) < 3000
+    if where in {"answer", "error"}:
+        assert "\\x1b[2J" in result.stdout.str()
+    kept = project.result.records
+    assert len(kept) == len(HOSTILE)
     if where == "answer":
-        server.answer = stream(HOSTILE)
-    elif where == "error":
-        server.answer = lambda chat: chat.json({"error": {"message": HOSTILE}}, status=500)
-    else:
-        server.models = [HOSTILE]
-    project.case("expect: {contains: London}, rounds: 1")
-    result = project.run(server, "-v", "--junitxml=out.xml")
-    result.assert_outcomes(failed=1)
-    output = result.stdout.str()
-    for bad in ("\x1b", "\x07", "\u202e", "\x9b", "\r"):
-        assert bad not in output
-    assert "\\x1b" in output
-    kept = project.result.records[0]
-    assert HOSTILE in (kept["response"], kept["model"], kept["error"]) or "owned" in kept["error"]
+        assert "\x1b[2J\x1b]0;owned\x07" in {record["response"] for record in kept}
+    junit = (project.path / "out.xml").read_text(encoding="utf-8")
+    ElementTree.fromstring(junit)
+    assert not unseen(junit)
+
+
+@pytest.mark.parametrize("number", range(0, len(HOSTILE), 3))
+def test_names_from_a_server_never_steer_the_terminal(project: Project, server: FakeServer, number: int) -> None:
+    text = " ".join(HOSTILE[number : number + 3]).encode("utf-8", "replace").decode()[:300]
+    server.models = [text]
+    server.more_pages = {"/props": {"build_info": text}}
+    project.case("expect: {contains: Par}, rounds: 1")
+    result = project.run(server, "-v", "-rA", "--junitxml=out.xml")
+    result.assert_outcomes(passed=1)
+    assert not unseen("\n".join([*result.outlines, *result.errlines]))
+    junit = (project.path / "out.xml").read_text(encoding="utf-8")
+    ElementTree.fromstring(junit)
+    assert not unseen(junit)
+
+
+def test_names_of_files_never_steer_the_terminal(project: Project, server: FakeServer) -> None:
+    names = ["\x1b[2J\x07", "\u202egnp", "new\nline", "\x9b31m", "\u200bhidden\U000e0041", "日本語"]
+    for name in names:
+        project.suite("cases:\n- {name: a, prompt: hi, expect: {contains: London}}\n", f"suites/{name}.yaml")
+    result = project.run(server, "-v", "-rA", f"--modellens-json={names[0]}.json", "--junitxml=out.xml")
+    result.assert_outcomes(failed=len(names))
+    ours = result.outlines[result.outlines.index(next(line for line in result.outlines if "= modellens =" in line)) :]
+    last = next(at for at, line in enumerate(ours) if "short test summary" in line)
+    assert not unseen("\n".join(ours[:last]))
+    assert any("日本語" in line for line in ours)
 
 
 def test_terminal_without_such_letters_gets_its_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -162,8 +163,24 @@ HOSTILE = (
     "::set-output name=x::y\n::error::z",
     "x" * 10_000,
     "日本語 العربية 🙂",
+    "mo\u200bdel\u2060 \u00ad\u200d\u3164",
+    "hidden\U000e0041\U000e0042\U0001d173",
+    "back\b\b\b\x7f\x0b\x0c\x85",
+    "\x1b]8;;http://127.0.0.1:9/\x07link\x1b]8;;\x07\x1bP1$r\x1b\\\x1b_apc\x1b\\",
+    "\u061c\u2067isolate\u2069\u200f\ufff9",
+    "one\ntwo\r\nthree\rfour",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f\u200d\U0001f308",
+    "e" + "\u0301" * 40,
+    "<!-- | a | b | ` ``` ~~~ @team #1 https://127.0.0.1:9/ www.example.invalid GH-1 -->",
+    "\n# heading\n\n- item\n1. item\n> quote\n\n    code\n---\n<details open>",
 )
 """Texts that attack a browser, a spreadsheet, a terminal, a template, Markdown, a plot or the layout."""
+
+
+def unseen(text: str) -> set[str]:
+    """Return the characters of `text` that steer, hide or reorder, but for line ends and joiners within words."""
+    allowed = {"\n", "\u200c", "\u200d"}
+    return {one for one in text if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - allowed
 
 
 def hostile(text: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

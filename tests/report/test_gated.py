@@ -168,13 +168,12 @@ def test_verdict_of_a_later_version_is_said_to_be_unreadable() -> None:
     assert shown.title == "What the gate said cannot be read"
 
 
-@pytest.mark.parametrize("text", runs.HOSTILE, ids=range(len(runs.HOSTILE)))
-def test_hostile_names_in_a_verdict_are_inert(text: str) -> None:
-    plain = gate(None, missing=(text,), differing={text: [text]})
+def test_hostile_names_in_a_verdict_are_inert() -> None:
+    plain = gate(None, missing=runs.HOSTILE, differing={text: [text] for text in runs.HOSTILE})
     html = page([runs.run(gate=plain)])
     assert "<script>attacked" not in html
     assert "<img" not in html
-    assert not {*html} & {*"\x00\x07\x1b\x9b\u202e\u2066\u2028\ufeff"}
+    assert not runs.unseen(html)
 
 
 def test_verdict_survives_its_file() -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from pytest_modellens.gate.run import RunVerdict
+from pytest_modellens.gate.verdict import CaseVerdict, MetricVerdict, Verdict
 from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.gated import changes_of
 from pytest_modellens.report.lines import Line
 from pytest_modellens.report.summary import summarise
 from pytest_modellens.report.table import short, tables, worst
@@ -210,3 +213,40 @@ def test_slowest_of_cells_without_times_are_not_named() -> None:
     assert worst(summarise([record(case=f"c{n}", ok=False, error_class="timeout") for n in range(9)])) == []
     whole = [record(case=f"c{n}", ttft_ms=None, tokens_per_second_mode="end_to_end") for n in range(9)]
     assert worst(summarise(whole)) == []
+
+
+def gated(metric: str = "tokens_per_second", **more: Any) -> dict[str, Any]:
+    """Return what run.json holds of a gate that judged the cases of `record`."""
+    cases = (
+        CaseVerdict("suites/chat.yaml::capital (vllm)", "pass", -0.013, -0.045, 0.021, -0.12),
+        CaseVerdict('suites/chat.yaml::capital{"n": 2} (vllm)', "regression", -0.253, -0.301, -0.2, -0.12),
+    )
+    found = MetricVerdict(metric, -0.05, "regression", "", -0.13, -0.2, -0.1, -0.1, 1, None, cases)
+    verdict = Verdict("regression", "", (found,), "stored", 0.01, 0, 1, False)
+    return {"gate": RunVerdict("main", 5, verdict, {}, (), ()).to_json(), **more}
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(80, ["−1.3 %", "−25.3 %"]), (120, ["−1.3 % −4.5…+2.1", "−25.3 % −30.1…−20.0"])],
+)
+def test_table_shows_the_change_against_the_baseline(width: int, shown: list[str]) -> None:
+    records = [record(), record(params={"n": 2}), record(case="new")]
+    lines = texts(records, changes=changes_of(gated()), width=width)
+    assert "vs main" in lines[1]
+    for line, change in zip(lines[2:4], shown, strict=True):
+        assert f" {change} " in line
+    assert "%" not in lines[4]
+    assert all(len(line) < width for line in lines)
+    interval = ", with its 90 % interval" if width == 120 else ""
+    assert f"  vs main: change of tokens/s against that baseline{interval}" in lines
+
+
+@pytest.mark.parametrize("meta", [{}, {"gate": 7}, {"gate": None}])
+def test_table_without_a_baseline_has_no_column_for_it(meta: dict[str, Any]) -> None:
+    assert changes_of(meta) is None
+    assert texts([record()], changes=changes_of(meta)) == texts([record()])
+
+
+def test_cases_that_were_not_judged_leave_the_column_out() -> None:
+    assert texts([record(case="new")], changes=changes_of(gated())) == texts([record(case="new")])
