@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from lanes.serving import free_port, served
 from pytest_modellens.embedded.server import EmbeddedServer
 from pytest_modellens.embedded.weights import find_weights
-from pytest_modellens.providers.base import RunRequest, get_root_url, url_join
+from pytest_modellens.errors import RequestError
+from pytest_modellens.providers.base import RunRequest, url_join
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.providers.openwebui import OpenWebUIProvider
 from pytest_modellens.testing import ProviderContract
@@ -48,22 +48,22 @@ ENVIRONMENT = {
 ROUNDS = 10
 
 
-class SignedIn(OpenWebUIProvider):
-    """Signs in once the server is there: without accounts, anybody is its administrator."""
+def sign_in(root: str) -> str:
+    """Return what the server takes for an API key: without accounts, anybody is its administrator."""
+    page = url_join(root, "api/v1/auths/signin")
+    answer = requests.post(page, json={"email": "", "password": ""}, timeout=30)
+    answer.raise_for_status()
+    return str(answer.json()["token"])
 
-    def health_check(self) -> bool:
-        if not super().health_check():
-            return False
-        page = url_join(get_root_url(self.base_url), "api/v1/auths/signin")
-        answer = requests.post(page, json={"email": "", "password": ""}, timeout=30)
-        self._api_key = str(answer.json()["token"])
-        return True
 
-    @property
-    def key(self) -> str:
-        """What the server takes for an API key."""
-        assert self._api_key is not None
-        return self._api_key
+def has_answered(root: str) -> bool:
+    """Return whether the server has let us in and given a token."""
+    try:
+        provider = OpenWebUIProvider(url_join(root, "api/v1"), api_key=sign_in(root))
+        result = provider.run_prompt(RunRequest("Hi.", MODEL, max_tokens=4, timeout_s=60.0))
+    except (requests.RequestException, RequestError):
+        return False
+    return bool(result.completion_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +76,16 @@ def direct() -> Iterator[LlamaCppProvider]:
 
 
 @pytest.fixture(scope="module")
-def url(direct: LlamaCppProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(direct: LlamaCppProvider, tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., str]) -> Iterator[str]:
     """Base URL of Open WebUI; its key is in the environment."""
-    port, folder = free_port(), tmp_path_factory.mktemp("openwebui")
-    command = [str(Path(sys.executable).with_name("open-webui")), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    folder = tmp_path_factory.mktemp("openwebui")
+    command = [str(Path(sys.executable).with_name("open-webui")), "serve", "--host", "127.0.0.1", "--port", "{port}"]
     paths = {"HOME": str(folder), "DATA_DIR": str(folder), "WEBUI_SECRET_KEY": "of-a-lane"}
     env = {**ENVIRONMENT, **paths, "OPENAI_API_BASE_URL": direct.base_url}
-    provider = SignedIn(f"http://127.0.0.1:{port}/api/v1")
-    with served(command, provider, MODEL, log=folder / "server.log", env=env), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENWEBUI_API_KEY", provider.key)
-        yield provider.base_url
+    root = serve("Open WebUI", command, has_answered, env=env)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENWEBUI_API_KEY", sign_in(root))
+        yield url_join(root, "api/v1")
 
 
 class TestContract(ProviderContract):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lanes.serving import free_port, served
-from pytest_modellens.providers.base import RunRequest
+from pytest_modellens.providers.base import RunRequest, url_join
 from pytest_modellens.providers.transformers import TransformersProvider
 from pytest_modellens.testing import ProviderContract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pytest_modellens.storage import Run
 
@@ -24,21 +23,18 @@ MODEL = "lanes/tiny"
 
 
 @pytest.fixture(scope="module")
-def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., str]) -> str:
     """Base URL of transformers serve, with the model in its cache folder: it lists those only."""
     home = tmp_path_factory.mktemp("transformers")
     cached = home / "hub" / f"models--{MODEL.replace('/', '--')}"
     shutil.copytree(tiny_model, cached / "snapshots" / "0")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/v1"
     command = [str(Path(sys.executable).with_name("transformers")), "serve", MODEL]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command += ["--host", "127.0.0.1", "--port", "{port}", "--device", "cpu"]
     # One thread: on few cores, or busy ones, several of them wait for each other longer than this model computes.
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    with served(command, TransformersProvider(url), MODEL, log=home / "server.log", env=env):
-        yield url
+    return url_join(serve("transformers", command, "transformers", model=MODEL, env=env), "v1")
 
 
 class TestContract(ProviderContract):

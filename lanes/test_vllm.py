@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lanes.serving import free_port, served
 from lanes.vllm_numbers import Means, ServerClocks, bench_serve
 from pytest_modellens.measure.metrics import total_time_ms, tpot_ms, ttft_ms
-from pytest_modellens.providers.base import RunRequest
+from pytest_modellens.providers.base import RunRequest, url_join
 from pytest_modellens.providers.vllm import VLLMProvider
 from pytest_modellens.testing import ProviderContract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_modellens.storage import Run
@@ -38,17 +37,13 @@ ITL_PART = 0.1
 
 
 @pytest.fixture(scope="module")
-def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tiny_model: Path, serve: Callable[..., str]) -> str:
     """Base URL of vLLM."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/v1"
     # `vllm serve` looks for a distribution called vllm; this module does not.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model)]
     command += ["--served-model-name", MODEL, "--max-model-len", "1024", "--max-num-seqs", "8", "--enforce-eager"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
-    with served(command, VLLMProvider(url), MODEL, log=log, env=ENVIRONMENT):
-        yield url
+    command += ["--host", "127.0.0.1", "--port", "{port}"]
+    return url_join(serve("vllm", command, "vllm", model=MODEL, env=ENVIRONMENT), "v1")
 
 
 class TestContract(ProviderContract):
