@@ -110,7 +110,7 @@ def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S,
 def other_kind(provider: HTTPProvider) -> FoundServer | None:
     """Return what the server of `provider` is when it says that it is of another kind; None else. Never raises.
 
-    The pages of its own kind are asked for first, and mostly alone. A server that says nothing, such as one behind a
+    The pages of its own kind are asked for first, and often alone. A server that says nothing, such as one behind a
     gateway, is not of another kind, nor is one whose facts several kinds share.
     """
     cls = type(provider)
@@ -124,15 +124,13 @@ def other_kind(provider: HTTPProvider) -> FoundServer | None:
             until=time.monotonic() + patience_s,
             use_proxies=provider.uses_proxies,
         )
-        # As at its usual port, which is all that tells some kinds.
-        if recognise(Pages(cls.default_port, own), [cls]):
+        if any(fact.is_own for _, fact in recognise(Pages(cls.default_port, own), [cls])):
             return None
         found = _look(provider.base_url, probed_classes(), patience_s, provider.uses_proxies)
     except Exception as exc:  # noqa: BLE001 - nothing that is asked out of curiosity may end a run
         log.debug("%s: cannot be told: %r", provider.shown_url, exc)
         return None
-    is_other = isinstance(found, FoundServer) and found.is_own and cls.name not in {found.name, *found.also}
-    return found if isinstance(found, FoundServer) and is_other else None
+    return found if isinstance(found, FoundServer) and found.is_own and found.name != cls.name else None
 
 
 def probed_classes(broken: list[str] | None = None) -> list[type[ProviderAdapter]]:

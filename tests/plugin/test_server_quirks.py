@@ -221,7 +221,7 @@ def test_server_of_another_kind_that_answers_is_measured_and_named(project: Proj
     assert project.result.meta["servers"]["vllm"]["looks_like"] == "llamacpp (/props names a build_info)"
 
 
-@pytest.mark.parametrize("name", ["llamacpp", "openai", "jan"])
+@pytest.mark.parametrize("name", ["llamacpp", "openai"])
 def test_server_that_is_or_may_be_what_it_was_called_is_not_doubted(project: Project, name: str) -> None:
     project.case(defaults="rounds: 1, warmup: 0")
     with fake_server(stream("a", "b")) as server:
@@ -229,3 +229,15 @@ def test_server_that_is_or_may_be_what_it_was_called_is_not_doubted(project: Pro
         result = project.run(server, name=name)
     result.assert_outcomes(passed=1, warnings=0)
     assert "looks_like" not in project.result.meta["servers"][name]
+
+
+def test_two_providers_on_one_port_are_measured_one_after_another_and_the_wrong_one_is_named(project: Project) -> None:
+    project.case(defaults="rounds: 2, warmup: 0")
+    with fake_server(stream("a", "b")) as server:
+        server.more_pages = {"/health": {"status": "ok"}, "/props": {"build_info": "b9"}}
+        result = project.run(None, f"--provider=llamacpp={server.url}", f"--provider=transformers={server.url}", "-v")
+        assert len(server.chats) == 4
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*a[[]llamacpp] PASSED*", "*a[[]transformers] PASSED*"])
+    result.stdout.fnmatch_lines(["*transformers: the server at * looks like llamacpp *"])
+    assert {record["provider"] for record in project.result.records} == {"llamacpp", "transformers"}
