@@ -147,7 +147,7 @@ _SGLANG_INFO = {"model_path": "truth/model", "tokenizer_path": "truth/model", "i
 
 KINDS = {
     "ollama": Kind(
-        "documentation of 2026-08",
+        "documentation and source of 2026-08",
         {
             "/api/version": {"version": "0.31.1"},
             "/api/tags": {"models": _OLLAMA_TAGS},
@@ -191,7 +191,7 @@ KINDS = {
         slow={"/health": 1.2},
     ),
     "tgi": Kind(
-        "documentation of 2026-01",
+        "source of 2026-01",
         {
             "/health": {},
             "/info": {

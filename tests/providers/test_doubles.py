@@ -48,7 +48,7 @@ def at(double: Double, path: str | None = None, **options: Any) -> HTTPProvider:
 
 
 def test_doubles_say_that_they_are_some(doubles: Callable[[str], Double]) -> None:
-    assert doubles("tgi").label == "tgi (double, from documentation of 2026-01)"
+    assert doubles("tgi").label == "tgi (double, from source of 2026-01)"
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
