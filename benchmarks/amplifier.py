@@ -1,55 +1,64 @@
-"""How exactly a call through Amplifier's hooks is measured: the first rung of the ladder against the scripted server.
+"""How exactly a call through Amplifier's hooks is measured: the first rung beside the scripted server's log.
 
-Needs the extra `amplifier`. The module is ours for vLLM, which stamps arrivals at its sockets as well: the difference
-of the two is what the call and the hooks add. The last line is the delay of a hook alone, from emitting to its handler.
+    python benchmarks/amplifier.py [MODULE ...]
+
+Needs the extra `amplifier`. Each call is compared with the log's entry of the same call, so nothing has to be alike
+between two runs. The last line is the delay of a hook alone, from emitting to its handler.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from pytest_modellens.bridge.loading import find_module
 from pytest_modellens.bridge.mounting import mount
 from pytest_modellens.measure import metrics
 from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.amplifier import AmplifierProvider
-from pytest_modellens.truth.catalogue import SCENARIOS
 from pytest_modellens.truth.client import TruthServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 CALLS = 60
 MODEL = "truth:steady"
+OURS = ("modellens-vllm", "modellens-openai", "modellens-llamacpp", "modellens-ollama")
+Row = dict[str, float]
 
 
-async def at_sockets(url: str) -> list[float]:
-    """Return the times to first token that the module itself measured, in ms."""
-    from amplifier_core.message_models import ChatRequest, Message
-
-    mounted = await mount(find_module("modellens-vllm"), {"base_url": url, "max_retries": 0})
-    found = []
-    for _ in range(CALLS + 1):
-        request = ChatRequest(messages=[Message(role="user", content="hi")], model=MODEL)
-        response = await mounted.provider.complete(request)
-        found.append(response.metadata["modellens"]["ttft_ms"])
-    await mounted.close()
-    return found[1:]
-
-
-def through_hooks(url: str) -> list[float]:
-    """Return the times to first token that the first rung shows, in ms."""
-    provider = AmplifierProvider("modellens-vllm", base_url=url)
+def through_hooks(module: str, server: TruthServer) -> list[Row]:
+    """Return for each call, in ms, what was measured, what is in the log, and where the difference is."""
+    is_native = module.endswith("ollama")
+    provider = AmplifierProvider(module, base_url=server.root if is_native else server.url, api_key="none")
     provider.start()
-    found = []
+    rows = []
     for _ in range(CALLS + 1):
+        server.clear()
         reply = provider.measure(RunRequest("hi", MODEL, max_tokens=32, stream=True))
+        (sent,) = (one for one in server.log() if one.text_events)
         assert reply.timeline is not None
-        ttft = metrics.ttft_ms(reply.timeline)
-        assert ttft is not None
-        found.append(ttft)
+        assert reply.amplifier is not None
+        assert reply.amplifier["rung"] == 1
+        assert sent.first_token_ns is not None
+        seen, true = metrics.ttft_ms(reply.timeline), sent.ttft_ms
+        assert seen is not None
+        assert true is not None
+        rows.append(
+            {
+                "the server's log": true,
+                "through the hooks": seen,
+                "difference": seen - true,
+                "  until it arrived": (sent.requested_ns - reply.timeline.sent_ns) / 1e6,
+                "  after the token": (reply.timeline.events[0].at_ns - sent.first_token_ns) / 1e6,
+            }
+        )
     provider.close()
-    return found[1:]
+    return rows[1:]
 
 
 async def of_a_hook() -> list[float]:
@@ -58,8 +67,12 @@ async def of_a_hook() -> list[float]:
     found: list[float] = []
     begun = 0.0
 
-    async def handle(_: str, __: object) -> None:
+    async def nothing() -> None:
+        pass
+
+    def handle(_: str, __: object) -> Awaitable[None]:
         found.append((time.perf_counter() - begun) * 1000)
+        return nothing()
 
     mounted.coordinator.hooks.register("llm:stream_block_delta", handle, name="benchmark")
     for sequence in range(10 * CALLS):
@@ -69,18 +82,21 @@ async def of_a_hook() -> list[float]:
     return found
 
 
+def show(name: str, values: list[float]) -> None:
+    """Print one line of the table."""
+    ranked = sorted(values)
+    print(f"  {name:19} p50 {statistics.median(ranked):6.2f}  p95 {ranked[int(len(ranked) * 0.95)]:6.2f}")
+
+
 def main() -> None:
+    print(f"time to first token of {CALLS} calls, ms (load average {os.getloadavg()[0]:.1f})")
     with TruthServer() as server:
-        hooks = through_hooks(server.url)
-        sockets = asyncio.run(at_sockets(server.url))
-    scripted = SCENARIOS["steady"].ttft_ms
-    print(f"time to first token of {CALLS} calls, ms (sent {scripted:g} ms after the request)")
-    for name, values in (("through hooks", hooks), ("at the sockets", sockets)):
-        high = sorted(values)[int(len(values) * 0.95)]
-        print(f"  {name:15} p50 {statistics.median(values):6.2f}  p95 {high:6.2f}")
-    print(f"  difference      p50 {statistics.median(hooks) - statistics.median(sockets):6.2f}")
-    delays = sorted(asyncio.run(of_a_hook()))
-    print(f"  a hook alone    p50 {statistics.median(delays):6.2f}  p99 {delays[int(len(delays) * 0.99)]:6.2f}")
+        for module in sys.argv[1:] or OURS:
+            rows = through_hooks(module, server)
+            print(module)
+            for name in rows[0]:
+                show(name, [row[name] for row in rows])
+    show("a hook alone", asyncio.run(of_a_hook()))
     time.sleep(0.05)  # the kernel's threads let go
     sys.stdout.flush()
 

@@ -40,11 +40,22 @@ class Threads:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
     async def carry(
-        self, provider: HTTPProvider, request: RunRequest, on_part: Callable[[TextPart], Awaitable[None]]
+        self,
+        provider: HTTPProvider,
+        request: RunRequest,
+        on_part: Callable[[TextPart], Awaitable[None]],
+        *,
+        meanwhile: Callable[[], Awaitable[None]],
     ) -> Reply:
         """Send `request`, await `on_part` for its text in order, and return what it brought.
 
         When this is cancelled the request is given up.
+
+        Args:
+            provider: who sends it.
+            request: what is sent.
+            on_part: is given the text.
+            meanwhile: awaited while the request goes out, and before any of its text.
 
         Raises:
             ModelLensError: it could not even be sent. Failures after that are in `Reply.error`.
@@ -59,6 +70,7 @@ class Threads:
         future = loop.run_in_executor(self._pool, _send, provider, request, tell, given_up)
         future.add_done_callback(lambda _: arrived.put_nowait(None))
         try:
+            await meanwhile()
             while (parts := await arrived.get()) is not None:
                 for part in parts:
                     await on_part(part)

@@ -41,6 +41,8 @@ class Completion:
         self._teller = telling.Teller(getattr(provider.coordinator, "hooks", None), provider.name)
         self._model: str | None = options.get("model") or request.model
         self._retries = 0
+        self._asked: Asked | None = None
+        self._is_told = False
 
     async def run(self) -> Answer:
         """Return the answer.
@@ -50,16 +52,13 @@ class Completion:
         """
         began = time.perf_counter()
         try:
-            asked = await self._prepare()
+            self._asked = await self._prepare()
+            replies = await self._replies(self._asked)
+            answer = self._answer(replies)
         except ModelLensError as error:
             failure = as_llm_error(error, provider=self._provider.name, model=self._model)
-            await self._tell_request(None)
             await self._tell_failure(failure, began)
             raise failure from error
-        await self._tell_request(asked)
-        try:
-            replies = await self._replies(asked)
-            answer = self._answer(replies)
         except (LLMError, asyncio.CancelledError) as failure:
             await self._tell_failure(failure, began)
             raise
@@ -111,7 +110,7 @@ class Completion:
         error: ModelLensError | None
         try:
             adapter = await provider.adapter()
-            reply = await provider.threads.carry(adapter, request, self._teller.part)
+            reply = await provider.threads.carry(adapter, request, self._teller.part, meanwhile=self._tell_request)
             error = reply.error
             had_answer = reply.status is not None and reply.status < 300
         except ModelLensError as exc:
@@ -148,7 +147,12 @@ class Completion:
         provider = self._provider
         return answer_of(replies, provider=provider.name, model=model, price=provider.prices.find(model))
 
-    async def _tell_request(self, asked: Asked | None) -> None:
+    async def _tell_request(self) -> None:
+        """Tell of the request, the first time only: while it goes out, because what listens would delay it."""
+        if self._is_told:
+            return
+        self._is_told = True
+        asked = self._asked
         request = asked.request if asked else None
         fields: dict[str, Any] = {"model": self._model, "message_count": len(self._request.messages)}
         if request is not None:
@@ -166,6 +170,7 @@ class Completion:
         await self._tell(telling.RESPONSE, common | fields, received)
 
     async def _tell_failure(self, error: BaseException, began: float) -> None:
+        await self._tell_request()
         await self._tell_response("error", began, {"error": {"type": type(error).__name__, "msg": str(error)}})
 
     async def _tell(self, event: str, fields: dict[str, Any], payload: dict[str, Any]) -> None:

@@ -90,8 +90,15 @@ class Teller:
 
     async def _stream(self, event: str, **fields: Any) -> None:
         assert self._open is not None
+        if self._is_unheard(event):
+            return
         index, block_type, _ = self._open
         await self.tell(event, request_id=self._stream_id, block_index=index, block_type=block_type, **fields)
+
+    def _is_unheard(self, event: str) -> bool:
+        # An emission crosses threads of the kernel whoever listens, and text waits for the start of its block.
+        listed = getattr(self._hooks, "list_handlers", None)
+        return listed is not None and not any(listed(event).values())
 
 
 def _carriable(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pytest_modellens.bridge.wiretext import Spoken
 from pytest_modellens.measure.clock import now_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from pytest_modellens.measure.timeline import Kind
 
@@ -37,7 +37,7 @@ class Listener:
         self.unattributed = 0
         """Events of text that could not be given to any call."""
         for event in (_DELTA, *_OLDER, *_COUNTED, "llm:request", "llm:response"):
-            hooks.register(event, self._handler(), priority=-1000, name=f"modellens-{event}")
+            hooks.register(event, self._hear, priority=-1000, name=f"modellens-{event}")
 
     def begin(self, call: Call) -> None:
         """Take note that `call` is under way."""
@@ -52,13 +52,12 @@ class Listener:
         with self._lock:
             self.under_way.discard(call)
 
-    def _handler(self) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
-        async def handle(event: str, data: dict[str, Any]) -> None:
-            self._take(event, data, now_ns())
+    def _hear(self, event: str, data: dict[str, Any]) -> Awaitable[None]:
+        # The kernel calls this in a thread of its own as soon as it has the event, and gives what it returns to the
+        # loop, which may be busy. But only there the emitter's context is, which says whose event it is.
+        return self._take(event, data, now_ns())
 
-        return handle
-
-    def _take(self, event: str, data: dict[str, Any], at_ns: int) -> None:
+    async def _take(self, event: str, data: dict[str, Any], at_ns: int) -> None:
         call = self._call(data.get("request_id"))
         if call is None:
             self.unattributed += event == _DELTA or event in _OLDER
