@@ -64,6 +64,11 @@ class Budget:
         with self._shared():
             return self._spent
 
+    def __str__(self) -> str:
+        with self._shared():
+            aside = f", {_shown(self._aside)} set aside for requests under way" if self._aside else ""
+            return f"{_shown(self._spent)} of {_shown(self.limit)} USD are spent{aside}"
+
     def set_aside(self, most: Decimal) -> bool:
         """Return whether there is room for a request of that cost, and keep the room for it."""
         with self._shared():
@@ -122,7 +127,7 @@ class Spending:
         if not self._budget.set_aside(most):
             raise BudgetError(
                 f"--modellens-budget: the next request could cost {_shown(most)} USD, and "
-                f"{_shown(self._budget.spent)} of {_shown(self._budget.limit)} USD are spent; nothing more is sent"
+                f"{self._budget}; nothing more is sent"
             )
         self._aside.append(most)
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["PRICES_TABLE", "Price", "PriceTable", "read_prices"]
+__all__ = ["PRICES_TABLE", "TIERS", "Price", "PriceTable", "cost_tier", "read_prices"]
 
 PRICES_TABLE = "tool.modellens.prices"
 """Table of pyproject.toml: a price by model name or glob."""
+TIERS = {"free": 0, "low": 5, "medium": 20, "high": 80, "extreme": None}
+"""Tiers of models, as Amplifier names them, by the most US dollars per million tokens; None: no bound."""
 _PER = Decimal(1_000_000)
 _KEYS = ("input", "output", "cached_input")
 _EXAMPLE = '"gpt-4o*" = { input = 2.50, output = 10.00 }'
@@ -48,6 +50,12 @@ class Price:
         cheap = min(cached or 0, prompt)
         cached_input = self.input if self.cached_input is None else self.cached_input
         return ((prompt - cheap) * self.input + cheap * cached_input + completion * self.output) / _PER
+
+
+def cost_tier(price: Price) -> str:
+    """Return the tier of a price, by the dearer of input and output."""
+    dollars = max(price.output, price.input)
+    return next(tier for tier, most in TIERS.items() if most is None or dollars <= most)
 
 
 @dataclass(frozen=True, slots=True)

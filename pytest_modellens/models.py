@@ -35,6 +35,8 @@ class Model:
     """Other names that the server takes for this model."""
     context_length: int | None = None
     """Tokens one request may hold, prompt and answer together; None when the server does not say."""
+    cost_tier: str | None = None
+    """What it costs, roughly: free, low, medium, high or extreme; None when the server does not say."""
 
 
 @dataclass(frozen=True, slots=True)

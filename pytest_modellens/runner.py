@@ -226,6 +226,7 @@ class CellRun:
             stall_timeout_s=self.cell.case.stall_timeout_s,
             on_progress=self._tell,
             keeping=self._cassette.for_workers(self._scene) if self._cassette and self._scene else None,
+            is_budgeted=self._spending is not None,
         )
         try:
             with closing(replies):

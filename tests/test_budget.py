@@ -57,7 +57,8 @@ def test_what_a_request_can_cost_is_set_aside_until_it_has() -> None:
     with pytest.raises(BudgetError) as caught:
         spending.set_aside(asks())
     assert str(caught.value) == (
-        "--modellens-budget: the next request could cost 3 USD, and 0 of 10 USD are spent; nothing more is sent"
+        "--modellens-budget: the next request could cost 3 USD, and 0 of 10 USD are spent, "
+        "9 set aside for requests under way; nothing more is sent"
     )
     spending.settle(asks(), record(prompt_tokens=5, completion_tokens=1))
     assert budget.spent == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_modellens.cost import Price, PriceTable, read_prices
+from pytest_modellens.cost import Price, PriceTable, cost_tier, read_prices
 from pytest_modellens.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,15 @@ def test_cost_is_exact() -> None:
     assert PRICE.cost(prompt=1000, completion=100) == Decimal("0.0035")
     assert PRICE.cost(prompt=1000, completion=100, cached=400) == Decimal("0.003")
     assert Price(Decimal("0.1"), Decimal("0.2")).cost(prompt=1, completion=1, cached=1) == Decimal("0.0000003")
+
+
+@pytest.mark.parametrize(
+    ("output", "tier"),
+    [("0", "free"), ("0.01", "low"), ("5", "low"), ("15", "medium"), ("75", "high"), ("600", "extreme")],
+)
+def test_cost_tiers(output: str, tier: str) -> None:
+    assert cost_tier(Price(Decimal(0), Decimal(output))) == tier
+    assert cost_tier(Price(Decimal(output), Decimal(0))) == tier
 
 
 def test_cached_tokens_are_at_most_the_prompts() -> None:

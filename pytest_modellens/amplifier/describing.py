@@ -8,16 +8,15 @@ from amplifier_core import capabilities
 from amplifier_core.models import ConfigField, ModelInfo, Pricing, ProviderInfo
 from pydantic import Field
 
+from pytest_modellens.cost import cost_tier
+
 if TYPE_CHECKING:
     from pytest_modellens.amplifier.profiles import Profile
     from pytest_modellens.amplifier.settings import ModuleSettings
     from pytest_modellens.cost import Price
     from pytest_modellens.models import Model
 
-__all__ = ["PricedModelInfo", "cost_tier", "model_info", "provider_info"]
-
-_TIERS = ((0, "free"), (5, "low"), (20, "medium"), (80, "high"))
-"""Most US dollars per million output tokens of each tier; above them is "extreme"."""
+__all__ = ["PricedModelInfo", "model_info", "provider_info"]
 
 
 class PricedModelInfo(ModelInfo):
@@ -94,12 +93,6 @@ def model_info(model: Model, profile: Profile, settings: ModuleSettings) -> Pric
         cost_per_output_token=float(price.output / 1_000_000) if price else None,
         metadata=metadata,
     )
-
-
-def cost_tier(price: Price) -> str:
-    """Return the well-known tier of a price, by what its output costs."""
-    dollars = max(price.output, price.input)
-    return next((name for most, name in _TIERS if dollars <= most), "extreme")
 
 
 def _pricing(price: Price) -> Pricing:

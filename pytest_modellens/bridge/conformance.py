@@ -9,6 +9,7 @@ from pytest_modellens.bridge.loading import PREFIX
 from pytest_modellens.bridge.mounting import MEMBERS, mount
 from pytest_modellens.bridge.seen import Seen
 from pytest_modellens.bridge.wiretext import sent_values
+from pytest_modellens.cost import TIERS
 from pytest_modellens.errors import ModelLensError
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ async def _check_models(found: _List, provider: Any) -> None:
     priced = first.pricing is not None or getattr(first, "cost_per_input_token", None) is not None
     found.should("models have pricing or cost_per_input_token", priced, "the first has neither")
     tier = (getattr(first, "metadata", None) or {}).get("cost_tier")
-    tiers = ("free", "low", "medium", "high", "extreme")
-    found.should("models have a cost tier", tier in tiers, f"the first has {tier!r}")
+    found.should("models have a cost tier", tier in TIERS, f"the first has {tier!r}")
 
 
 async def _check_answers(found: _List, mounted: Mounted, model: str | None, proxy: RecordingProxy | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_modellens.bridge.expansion import expand
 from pytest_modellens.bridge.loading import require_amplifier
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.bridge.loading import Module
 
-__all__ = ["Entry", "plan_for", "read_entry"]
+__all__ = ["Entry", "entry_of", "plan_for", "read_entry"]
 
 _ENTRY = ("module", "instance_id", "source", "config")
 _PLAN = ("session", "providers", "tools", "hooks", "agents")
@@ -39,11 +40,19 @@ def read_entry(path: Path, module: Module, *, env: Mapping[str, str] = os.enviro
     Raises:
         ConfigError: the file cannot be read, has an unknown key or an unset variable, or does not name the module.
     """
-    where = str(path)
-    found = _entry(_load(path), module, where)
+    return entry_of(_load(path), module, str(path), env=env)
+
+
+def entry_of(value: Any, module: Module, where: str, *, env: Mapping[str, str] = os.environ) -> Entry:
+    """Return what `value`, of the same forms as a file's content, says of `module`; `where` begins the messages.
+
+    Raises:
+        ConfigError: it has an unknown key or an unset variable, or does not name the module.
+    """
+    found = _entry(value, module, where)
     config = found.get("config") or {}
     if not isinstance(config, dict):
-        raise ConfigError(f"{where}: 'config' must be a mapping (got {config!r})")
+        raise ConfigError(f"{where}: 'config' must be a mapping (got {redact(config)!r})")
     expanded, missing = expand(config, env)
     if missing:
         names = ", ".join(f"${{{name}}}" for name in missing)
@@ -102,13 +111,13 @@ def _entry(value: Any, module: Module, where: str) -> dict[str, Any]:
         _check_keys(value, _ENTRY, where)
         return value
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: must be an entry of a mount plan's 'providers' (got {value!r})")
+        raise ConfigError(f"{where}: must be an entry of a mount plan's 'providers' (got {redact(value)!r})")
     return {"config": value}
 
 
 def _checked(entry: Any, where: str) -> dict[str, Any]:
     if not isinstance(entry, dict) or not isinstance(entry.get("module"), str):
-        raise ConfigError(f"{where}: must be a mapping with 'module' (got {entry!r})")
+        raise ConfigError(f"{where}: must be a mapping with 'module' (got {redact(entry)!r})")
     _check_keys(entry, _ENTRY, where)
     return entry
 

@@ -62,6 +62,7 @@ class LoadRun:
         stall_timeout_s: float | None,
         on_progress: Callable[[], None] | None = None,
         keeping: Mapping[str, Any] | None = None,
+        is_budgeted: bool = False,
     ) -> Generator[LoadReply]:
         """Put the load on `provider` and yield what comes back; see `execute` and `execute_in_workers`."""
 
@@ -80,6 +81,7 @@ class LoadRun:
                     stall_timeout_s=stall_timeout_s,
                     on_progress=report,
                     keeping=keeping,
+                    is_budgeted=is_budgeted,
                 )
             else:
                 yield from execute(provider, self.plan, source, stall_timeout_s=stall_timeout_s, on_progress=report)

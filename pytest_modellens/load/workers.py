@@ -51,6 +51,9 @@ _END_S = 1.0
 _GIVE_UP_S = 5.0
 """Longest time for workers to hand over what is under way, after Ctrl-C."""
 _LOOK_S = 0.05
+_AHEAD = 8
+"""Requests beyond its streams that a worker is given before it can send them, where that costs something: as many as it
+needs for never to wait."""
 _MAX_FRAMES = 10_000
 """Messages of the workers that wait to be read; beyond that the workers wait."""
 
@@ -64,11 +67,13 @@ def execute_in_workers(
     stall_timeout_s: float | None = None,
     on_progress: Callable[[LoadProgress], None] | None = None,
     keeping: Mapping[str, Any] | None = None,
+    is_budgeted: bool = False,
 ) -> Iterator[LoadReply]:
     """Like `execute`, over `workers` processes.
 
     A worker that dies loses its own unfinished requests, which are yielded as cancelled; the others go on. With
-    `keeping`, what `Cassette.for_workers` returned, each worker keeps the raw bytes of its own requests.
+    `keeping`, what `Cassette.for_workers` returned, each worker keeps the raw bytes of its own requests. With
+    `is_budgeted` taking a request costs something, and few are taken before they can be sent.
 
     Raises:
         ConfigError: the provider cannot be rebuilt in another process, or a worker may not open enough connections.
@@ -87,7 +92,9 @@ def execute_in_workers(
         crew = [stack.enter_context(_Worker(Share(number, workers), setup)) for number in range(workers)]
         for worker in crew:
             worker.wait_until_ready()
-        run = _Run(crew, _Feed(requests, workers), on_progress)
+        streams = plan.part(Share(0, workers)).concurrency or 0
+        feed = _Feed(requests, workers, ahead=streams + _AHEAD if is_budgeted else None)
+        run = _Run(crew, feed, on_progress)
         with deferred_interrupt() as interrupt:
             yield from run.replies(interrupt)
 
@@ -199,16 +206,25 @@ class _Worker:
 class _Feed:
     """Deals requests out to the workers in turn, each worker at its own speed."""
 
-    def __init__(self, requests: Iterator[RunRequest], workers: int) -> None:
+    def __init__(self, requests: Iterator[RunRequest], workers: int, *, ahead: int | None = None) -> None:
         self.sent: dict[int, RunRequest] = {}
         """Requests handed over and not yet returned, by their index."""
         self._requests = requests
         self._dealt: list[deque[RunRequest]] = [deque() for _ in range(workers)]
         self._next = 0
         self._lock = threading.Lock()
+        self._room = None if ahead is None else [threading.Semaphore(ahead) for _ in range(workers)]
+        """How many more requests each worker may be given before it has begun one; None: as many as it reads."""
+
+    def make_room(self, share: Share) -> None:
+        """Take note that a worker has begun a request, or has ended."""
+        if self._room is not None:
+            self._room[share.worker].release()
 
     def take(self, share: Share) -> RunRequest | None:
-        """Return the next request of one worker; None when there are no more."""
+        """Return the next request of one worker, once there is room for it; None when there are no more."""
+        if self._room is not None:
+            self._room[share.worker].acquire()
         with self._lock:
             mine = self._dealt[share.worker]
             while not mine:
@@ -291,6 +307,8 @@ class _Run:
                 message = read_frame(worker.process.stdout)
             except ValueError:  # closed from our side
                 message = None
+            if message is None or message["kind"] == "begun":
+                self._feed.make_room(worker.share)
             self._hand_over(worker, message)
 
     def _hand_over(self, worker: _Worker, message: dict[str, Any] | None) -> None:

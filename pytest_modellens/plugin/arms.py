@@ -60,6 +60,8 @@ def why_not(case: Case) -> str | None:
         return "it puts a load on the server"
     if case.concurrency > 1:
         return f"it has {case.concurrency} requests in flight at once"
+    if case.amplifier is not None:
+        return "it configures the module itself (amplifier; write it to a file for --modellens-amplifier-config)"
     return None if case.base_url is None else "it names its own server (base_url)"
 
 

@@ -14,6 +14,8 @@ import pytest
 from pytest_modellens.plugin.options import SETTINGS, ProviderSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_modellens.plugin.lens import Lens
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.suite.case import Case, Cell, Suite
@@ -112,18 +114,48 @@ def measure(provider: ProviderAdapter, cell: Cell, modellens: Lens) -> None:  # 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Give a test its providers and its cells."""
     settings = metafunc.config.stash[SETTINGS]
+    cells = _cells(metafunc)
     # No scope is given: a project's own `provider` fixture, whatever its scope, may stand in for ours.
     if "provider" in metafunc.fixturenames and settings.providers and not _is_parametrized(metafunc, "provider"):
-        labels = [spec.label for spec in settings.providers]
-        metafunc.parametrize("provider", settings.providers, ids=labels, indirect=True)
+        specs = _configured(settings.providers, metafunc, cells or ())
+        metafunc.parametrize("provider", specs, ids=[spec.label for spec in specs], indirect=True)
     elif isinstance(metafunc.definition.parent, SuiteModule):
         metafunc.parametrize("provider", [NO_PROVIDER], ids=["no-provider"], indirect=True)
-    cells = _cells(metafunc)
     if cells is not None:
         metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
 
 
 NO_PROVIDER = ProviderSpec("no-provider", "", None)
+
+
+def _configured(
+    specs: Sequence[ProviderSpec], metafunc: pytest.Metafunc, cells: Sequence[Cell]
+) -> Sequence[ProviderSpec]:
+    """Return `specs`, those of Amplifier's modules with what the suite says of their configuration."""
+    from pytest_modellens.providers.registry import is_amplifier
+
+    definition, where = metafunc.definition, metafunc.definition.nodeid
+    module, cases = definition.parent, [cell.case for cell in cells]
+    if isinstance(module, SuiteModule):
+        cases, where = [module.suite.by_name[definition.name]], module.shown_path
+    said = cases[0].amplifier if cases else None
+    if any(case.amplifier != said for case in cases):
+        text = "its cases differ in 'amplifier', and it has one provider for all (write it in the suite's defaults)"
+        pytest.fail(f"{definition.nodeid}: {text}", pytrace=False)
+    if said is None:
+        return specs
+    known = metafunc.config.stash.setdefault(_CONFIGURED, [])
+    found = []
+    for spec in specs:
+        own = spec._replace(mounted=said, mounted_by=f"{where}: 'amplifier'") if is_amplifier(spec.name) else spec
+        if own not in known:
+            known.append(own)
+        # The same object for the same configuration: pytest keeps a fixture open as long as its parameter stays.
+        found.append(known[known.index(own)])
+    return found
+
+
+_CONFIGURED: pytest.StashKey[list[ProviderSpec]] = pytest.StashKey()
 
 
 def _is_parametrized(metafunc: pytest.Metafunc, name: str) -> bool:

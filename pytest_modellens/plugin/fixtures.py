@@ -49,9 +49,14 @@ def provider(request: pytest.FixtureRequest) -> Generator[ProviderAdapter]:
 @pytest.fixture(scope="session")
 def model(provider: ProviderAdapter, pytestconfig: pytest.Config) -> str:
     """The model to ask for: `--modellens-model`, else the first that the server lists, else "default"."""
+    from pytest_modellens.errors import ModelLensError
     from pytest_modellens.plugin.serving import model_of, spec_of
+    from pytest_modellens.plugin.starting import fail_for
 
-    return model_of(provider, spec_of(provider, pytestconfig))
+    try:
+        return model_of(provider, spec_of(provider, pytestconfig).model, pytestconfig)
+    except ModelLensError as exc:
+        fail_for(exc)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from pytest_modellens.plugin.serving import (
 )
 from pytest_modellens.plugin.sides import Pair, sides_of
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
+from pytest_modellens.providers.choosing import is_tier
 from pytest_modellens.providers.measured import MeasuringProvider
 from pytest_modellens.providers.measuring import measure
 from pytest_modellens.record import Record, to_json
@@ -155,11 +156,11 @@ class Lens:
                 self._cell_run(
                     other,
                     with_overrides(cell, timeout_s=spec.timeout),
-                    model=model_of(other, spec),
+                    spec=spec,
                     label=spec.label,
                     arm="baseline",
                 ),
-                self._cell_run(self.provider, cell, model=self.model, arm="candidate"),
+                self._cell_run(self.provider, cell, spec=self._spec, arm="candidate"),
                 nodeid=self._request.node.nodeid,
                 suite=self._suite(),
                 where=where,
@@ -188,7 +189,7 @@ class Lens:
             run = self._cell_run(
                 provider,
                 cell,
-                model=self.model if provider is self.provider else model_of(provider, self._spec),
+                spec=self._spec,
                 on_record=lambda run: progress.say(_progress(run)),
             )
             with endpoint_lock(provider):
@@ -200,8 +201,13 @@ class Lens:
         return run
 
     def _cell_run(
-        self, provider: ProviderAdapter, cell: Cell, *, model: str, label: str | None = None, **more: Any
+        self, provider: ProviderAdapter, cell: Cell, *, spec: ProviderSpec, label: str | None = None, **more: Any
     ) -> CellRun:
+        if is_tier(cell.case.model):  # each server has models of its own in it
+            model = model_of(provider, cell.case.model, self._config)
+            cell = replace(cell, case=replace(cell.case, model=None))
+        else:
+            model = self.model if provider is self.provider else model_of(provider, spec.model, self._config)
         return CellRun(
             provider,
             cell,

@@ -58,7 +58,12 @@ class Option:
 
 
 OPTIONS = (
-    Option("model", "MODEL", "Model to ask for; with --provider local a GGUF file (default: the server's first)", text),
+    Option(
+        "model",
+        "MODEL",
+        "Model to ask for, or tier:low; with --provider local a GGUF file (default: the server's first)",
+        text,
+    ),
     Option(
         "base-url", "URL", "Where the provider's API is (default: this machine, the provider's usual port)", url_value
     ),
@@ -144,6 +149,10 @@ class ProviderSpec(NamedTuple):
     """Longest time of one request, in seconds."""
     serve: str | None = None
     """Command that starts the server; None: it runs already."""
+    mounted: Mapping[str, Any] | None = None
+    """What a suite says of the configuration of an Amplifier module."""
+    mounted_by: str = ""
+    """The suite, as errors name it."""
 
     @property
     def shown(self) -> str:

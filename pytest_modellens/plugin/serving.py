@@ -18,6 +18,7 @@ from pytest_modellens.plugin.options import AUTO, SETTINGS, ProviderSpec, Settin
 from pytest_modellens.plugin.progress import Progress
 from pytest_modellens.plugin.starting import fail_for, log_path, start_server
 from pytest_modellens.plugin.stash import BUDGET, FOUND, OPENED, RUN_FOLDER
+from pytest_modellens.providers.choosing import is_tier, model_of_tier
 from pytest_modellens.providers.discovery import other_kind
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.local import LocalProvider
@@ -68,7 +69,9 @@ def _served(spec: ProviderSpec, command: str, settings: Settings, config: pytest
     opened = config.stash.setdefault(OPENED, {})
     try:
         key = None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec)
-        how = FirstToken(None if spec.name == AUTO else spec.name, name=spec.label, model=spec.model, api_key=key)
+        how = FirstToken(
+            None if spec.name == AUTO else spec.name, name=spec.label, model=_named_model(spec), api_key=key
+        )
         server = start_server(config, command, how, timeout_s=settings.serve_timeout)
     except ModelLensError as exc:
         fail_for(exc)
@@ -91,10 +94,16 @@ def spec_of(provider: ProviderAdapter, config: pytest.Config) -> ProviderSpec:
     return config.stash[SETTINGS].completed(ProviderSpec(label, provider.name))
 
 
-def model_of(provider: ProviderAdapter, spec: ProviderSpec) -> str:
-    """Return the model to ask for; "default" when nobody names one, so that the server itself can say what is wrong."""
-    if spec.model is not None and not isinstance(provider, LocalProvider):
-        return spec.model
+def model_of(provider: ProviderAdapter, asked: str | None, config: pytest.Config) -> str:
+    """Return the model to ask for; "default" when nobody names one, so that the server itself can say what is wrong.
+
+    Raises:
+        ConfigError: `asked` is a tier of which there is no model.
+    """
+    if asked is not None and is_tier(asked):
+        return model_of_tier(asked, provider.list_models(), config.stash[SETTINGS].prices)
+    if asked is not None and not isinstance(provider, LocalProvider):
+        return asked
     models = provider.list_models()
     return models[0].id if models else GUESSED_MODEL
 
@@ -157,8 +166,13 @@ def _plain(model: Any) -> dict[str, Any]:
 
 def _create(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
     if spec.name == LocalProvider.name and spec.base_url is None:
-        return LocalProvider(model=spec.model, log_path=log_path(spec.label, config))
+        return LocalProvider(model=_named_model(spec), log_path=log_path(spec.label, config))
     return _connected(spec, config)
+
+
+def _named_model(spec: ProviderSpec) -> str | None:
+    """Return the model of `spec`; None as well where a tier stands for it, which only the server's list can tell."""
+    return None if is_tier(spec.model) else spec.model
 
 
 def _connected(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
@@ -193,14 +207,18 @@ def _mount_config(spec: ProviderSpec, config: pytest.Config) -> dict[str, Any]:
         ModelLensError: there is no such module, or its configuration cannot be used.
     """
     from pytest_modellens.bridge.loading import find_module
-    from pytest_modellens.bridge.plans import read_entry
+    from pytest_modellens.bridge.plans import entry_of, read_entry
 
-    given: dict[str, Any] = {"default_model": spec.model} if spec.model else {}
+    module = find_module(spec.name.removeprefix(AMPLIFIER))
     file = config.stash[SETTINGS].amplifier_config
-    if file is None:
-        return {"config": given, "timeout_s": spec.timeout}
-    entry = read_entry(config.rootpath / file, find_module(spec.name.removeprefix(AMPLIFIER)))
-    return {"config": {**entry.config, **given}, "keep_env": entry.named, "timeout_s": spec.timeout}
+    entries = [read_entry(config.rootpath / file, module)] if file is not None else []
+    if spec.mounted is not None:
+        entries.append(entry_of(spec.mounted, module, spec.mounted_by))
+    merged = {key: value for entry in entries for key, value in entry.config.items()}
+    if (model := _named_model(spec)) is not None:
+        merged["default_model"] = model
+    names = [name for entry in entries for name in entry.named]
+    return {"config": merged, "keep_env": names, "timeout_s": spec.timeout}
 
 
 def _variable(name: str, where: str, spec: ProviderSpec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from pytest_modellens.bridge.proxy import RecordingProxy
 from pytest_modellens.bridge.replying import passed_for, reply_of
 from pytest_modellens.bridge.surroundings import scrubbed
 from pytest_modellens.bridge.tap import tapped
+from pytest_modellens.cost import TIERS, Price, cost_tier
 from pytest_modellens.errors import ConfigError, ModelLensError, TimedOutError
 from pytest_modellens.measure.clock import now_ns
 from pytest_modellens.providers.base import Model, RunRequest
@@ -227,6 +229,7 @@ class AmplifierProvider(MeasuringProvider):
             name=str(getattr(info, "display_name", None) or getattr(info, "id", info)),
             provider=self.name,
             context_length=window if isinstance(window, int) and window > 0 else None,
+            cost_tier=_tier(info),
         )
 
 
@@ -246,6 +249,18 @@ async def _complete(provider: Any, request: RunRequest, call: Call) -> Any:
     )
     call.sent_ns = now_ns()
     return await provider.complete(chat, model=request.model)
+
+
+def _tier(info: Any) -> str | None:
+    """Return the cost tier of a model as its module lists it: its own word, else by its prices."""
+    own = (getattr(info, "metadata", None) or {}).get("cost_tier")
+    if own in TIERS:
+        return str(own)
+    pricing = getattr(info, "pricing", None)
+    if pricing is None or pricing.currency != "USD":
+        return None
+    per_million = (pricing.input_per_million, pricing.output_per_million)
+    return cost_tier(Price(*(Decimal(str(price)) for price in per_million)))
 
 
 def _called(function: Any) -> Any:

@@ -30,6 +30,8 @@ Scalar = str | int | float | bool | None
 _LABEL_LENGTH = 32
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9._+-]+")
 _LONG_TEXT = 4096
+_ADDRESSES = ("base_url", "host", "api_base", "endpoint", "api_key")
+"""What a module's configuration calls the place that it asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Case:
     """More HTTP headers, expanded. May hold secrets: never shown, never recorded."""
     base_url: str | None = field(default=None, repr=False)
     """Where to send the case instead, expanded. May hold secrets: never shown, never recorded."""
+    amplifier: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What a module of Amplifier is mounted with, as written. May hold secrets: never shown, never recorded."""
     rounds: int = 5
     """How many measured requests."""
     warmup: int = 1
@@ -169,7 +173,13 @@ def case_hash(case: Case) -> str:
         tuple(tuple(map(_swept, values)) for values in case.overrides.values()),
     )
     # Only where there are any, so that the hash of a case without them is what it was before they existed.
-    many = {"load": case.load and _shape(case.load), "dataset": _rows(case.dataset), "synthetic": case.synthetic}
+    mounted = {key: value for key, value in (case.amplifier or {}).items() if key not in _ADDRESSES} or None
+    many = {
+        "amplifier": mounted,
+        "load": case.load and _shape(case.load),
+        "dataset": _rows(case.dataset),
+        "synthetic": case.synthetic,
+    }
     sent += tuple((name, value) for name, value in many.items() if value is not None)
     return hashlib.sha256(encode(sent, order="deterministic")).hexdigest()
 

@@ -15,7 +15,7 @@ from pytest_modellens.urls import normalize_base_url
 if TYPE_CHECKING:
     from pytest_modellens.models import Message
 
-__all__ = ["base_url", "check_json", "extra_body", "headers", "marks", "messages", "prompt_file", "texts"]
+__all__ = ["amplifier", "base_url", "check_json", "extra_body", "headers", "marks", "messages", "prompt_file", "texts"]
 
 _TEXT = text()
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -130,6 +130,21 @@ def check_json(value: Any, scope: Scope, line: int) -> None:
         scope.wrong(line, f"JSON has no {value}, in {scope.place}")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         scope.wrong(line, f"a number of more than 64 bits, in {scope.place}, is more than servers read")
+
+
+def amplifier() -> Kind:
+    """Return the kind of a module's configuration; references to the environment stay as they are written."""
+
+    def parse(value: Any, scope: Scope) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        if not isinstance(value, YamlMap):
+            raise InvalidError(f"must be a mapping such as {{default_model: gpt-4o-mini}} (got {shown(value)})")
+        check_json(value, scope, value.line)
+        found: dict[str, Any] = plain(value)
+        return found
+
+    return Kind({"type": ["object", "null"]}, parse)
 
 
 def headers() -> Kind:

@@ -99,6 +99,12 @@ _ALONE = table(
         nullable(nested.base_url()),
         "Where to send the case instead of the provider's URL; ${ENV} and ${ENV:default} expand in it.",
     ),
+    Key(
+        "amplifier",
+        nested.amplifier(),
+        "What a module of --provider amplifier:MODULE is mounted with: its config, or a mount plan's entry or "
+        "providers. ${ENV} and ${ENV:default} expand when it is mounted.",
+    ),
     Key("rounds", _COUNT, "How many measured requests.", swept=True),
     Key("warmup", integer(0, 100_000), "How many unmeasured requests before the measured ones.", swept=True),
     Key("concurrency", integer(1, 10_000), "How many of the rounds are in flight at once.", swept=True),

@@ -31,7 +31,7 @@ from pytest_modellens.load.frames import (
     request_to,
     write_frame,
 )
-from pytest_modellens.load.plan import LoadPlan, Phase
+from pytest_modellens.load.plan import LoadPlan, Phase, Share
 from pytest_modellens.load.reply import LoadReply
 from pytest_modellens.load.workers import execute_in_workers
 from pytest_modellens.measure.reply import Reply
@@ -41,7 +41,7 @@ from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvide
 from tests.load.test_adapter_threads import Adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_modellens.load.reply import LoadProgress
     from pytest_modellens.providers.llamacpp import LlamaCppProvider
@@ -192,7 +192,7 @@ def test_workers_die_with_their_parent(server: Server, tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent(f"""
         from itertools import repeat
-        from pytest_modellens.load.plan import LoadPlan
+        from pytest_modellens.load.plan import LoadPlan, Share
         from pytest_modellens.load.workers import execute_in_workers
         from pytest_modellens.models import RunRequest
         from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
@@ -371,10 +371,36 @@ def test_worker_whose_parent_no_longer_listens_ends() -> None:
     worker_module.main(stdin, Gone())
 
 
+def test_worker_is_given_no_more_than_there_is_room_for() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[RunRequest]:
+        for number in range(9):
+            taken.append(number)
+            yield replace(REQUEST, prompt=str(number))
+
+    feed = workers_module._Feed(source(), 1, ahead=2)
+    share, given = Share(0, 1), threading.Event()
+    assert [feed.take(share), feed.take(share)] == [replace(REQUEST, prompt="0"), replace(REQUEST, prompt="1")]
+
+    def take() -> None:
+        feed.take(share)
+        given.set()
+
+    third = threading.Thread(target=take)
+    third.start()
+    assert not given.wait(0.05)
+    assert taken == [0, 1]
+    feed.make_room(share)
+    assert given.wait(30)
+    third.join()
+    assert taken == [0, 1, 2]
+
+
 def test_pipe_that_was_closed_from_this_side_is_the_end_of_a_worker(server: Server) -> None:
     run = workers_module._Run([], workers_module._Feed(repeat(REQUEST), 1), None)
     stdout = io.BytesIO()
     stdout.close()
-    worker: Any = SimpleNamespace(process=SimpleNamespace(stdout=stdout))
+    worker: Any = SimpleNamespace(share=Share(0, 1), process=SimpleNamespace(stdout=stdout))
     run._listen(worker)
     assert run._messages.get_nowait() == (worker, None)

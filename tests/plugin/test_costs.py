@@ -54,6 +54,45 @@ def test_unknown_price_is_no_cost(project: Project, server: FakeServer) -> None:
     result.stdout.no_fnmatch_line("cost: *")
 
 
+@pytest.mark.parametrize("by", ["option", "suite"])
+def test_model_is_chosen_by_its_tier(project: Project, server: FakeServer, by: str) -> None:
+    server.models = ["large", "small", "smaller"]
+    project.write(
+        "pyproject.toml",
+        """
+        [tool.modellens.prices]
+        "large" = { input = 1, output = 50 }
+        "small*" = { input = 1, output = 4 }
+        """,
+    )
+    project.case("model: 'tier:low'" if by == "suite" else "")
+    project.run(server, *(["--modellens-model=tier:low"] if by == "option" else [])).assert_outcomes(passed=1)
+    assert {record["model"] for record in project.result.records} == {"small"}
+    assert {chat["model"] for chat in server.chats} == {"small"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("tier:cheap", "model 'tier:cheap': there is no such tier (known: free, low, medium, high, extreme)"),
+        (
+            "tier:high",
+            "model 'tier:high': the server lists none of that tier (fake: extreme; [[]tool.modellens.prices]*",
+        ),
+        ("tier:free", "model 'tier:free': the server lists none of that tier (fake: extreme; *"),
+    ],
+)
+@pytest.mark.parametrize("by", ["option", "suite"])
+def test_tier_without_a_model_is_said(project: Project, server: FakeServer, by: str, asked: str, message: str) -> None:
+    project.write("pyproject.toml", PRICES)
+    project.case(f"model: '{asked}'" if by == "suite" else "")
+    result = project.run(server, *([f"--modellens-model={asked}"] if by == "option" else []))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"*{message}"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert server.chats == []
+
+
 def test_wrong_price_ends_the_run_before_it_begins(project: Project, server: FakeServer) -> None:
     project.write("pyproject.toml", PRICES.replace("output", "ouput"))
     project.case()
@@ -81,7 +120,9 @@ def test_budget_stops_before_it_is_passed_and_keeps_what_was_measured(
     assert records
     assert {record["case"] for record in records} == {"a"}
     assert 2 - 3 * FOUR_WORDS < spent <= 2
-    result.stdout.fnmatch_lines(["*--modellens-budget: the next request could cost 0.4* of 2 USD are spent*"])
+    result.stdout.fnmatch_lines(
+        ["*--modellens-budget: the next request could cost 0.4* of 2 USD are spent*; nothing more is sent*"]
+    )
     assert len(server.chats) == len(records)
 
 
@@ -101,6 +142,27 @@ def test_budget_is_one_for_all_workers(project: Project, server: FakeServer) -> 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     spent = sum(record["cost_usd"] for record in project.result.records)
     assert 0 < spent <= 2
+
+
+def test_budget_is_one_for_the_processes_of_a_load(project: Project, server: FakeServer) -> None:
+    project.write("pyproject.toml", PRICES)
+    load = "load: {concurrency: 4, requests: 400}"
+    project.suite(
+        f"cases:\n- {{name: a, prompt: hi, max_tokens: 4, {load}}}\n- {{name: b, prompt: hi, max_tokens: 4}}\n"
+    )
+    result = project.run(server, "--modellens-budget=20USD", "--modellens-workers=2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    records = project.result.records
+    assert {record["case"] for record in records} == {"a"}
+    assert {record["load"]["workers"] for record in records} == {2}
+    assert {round(record["cost_usd"], 4) for record in records} == {0.3}  # its three words
+    spent = sum(record["cost_usd"] for record in records)
+    in_flight, ahead = 4, 2 * (2 + 8)
+    assert 20 - (in_flight + ahead + 1) * FOUR_WORDS <= spent <= 20
+    result.stdout.fnmatch_lines(
+        ["*could cost 0.4* of 20 USD are spent, * set aside for requests under way; nothing more*"]
+    )
+    assert len(server.chats) == len(records)
 
 
 def test_budget_holds_in_tests_of_ones_own(project: Project, server: FakeServer) -> None:

@@ -397,6 +397,10 @@ def test_spent_budget_ends_the_looks(
         ("load: {concurrency: 2, requests: 4}", "it puts a load on the server"),
         ("concurrency: 4", "it has 4 requests in flight at once"),
         ("base_url: 'http://127.0.0.1:1/v1'", "it names its own server (base_url)"),
+        (
+            "amplifier: {timeout: 9}",
+            "it configures the module itself (amplifier; write it to a file for --modellens-amplifier-config)",
+        ),
     ],
 )
 def test_case_that_cannot_be_asked_in_turn_is_a_usage_error(

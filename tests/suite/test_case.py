@@ -107,6 +107,7 @@ def test_suite_finds_cases_by_name_and_lists_cells() -> None:
         {"cache": "cold"},
         {"concurrency": 2},
         {"extra_body": {"x": 1}},
+        {"amplifier": {"max_tokens": 5}},
         {"matrix": {"seed": (1,)}, "overrides": {"seed": (1,)}},
         {"matrix": {"prompt": ("y",)}, "overrides": {"prompt": ("y",)}},
     ],
@@ -127,6 +128,7 @@ def test_hash_changes_with_what_is_sent(change: dict[str, Any]) -> None:
         {"timeout_s": 9.0},
         {"headers": {"a": "b"}},
         {"base_url": "http://x"},
+        {"amplifier": {"base_url": "http://x", "api_key": "k"}},
     ],
 )
 def test_hash_stays_with_what_only_judges_repeats_or_addresses(change: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ cases:
     cache: cold
     concurrency: 3
     extra_body: {stop: ["\\n"], on: {yes: no}}
+    amplifier: {api_key: "${KEY}", prices: {m: {input: 1}}}
     marks: [slow, gpu]
     limits: null
     expect:
@@ -82,6 +83,7 @@ def test_load_suite_reads_every_key(load: Load) -> None:
         cache="cold",
         concurrency=3,
         extra_body={"stop": ["\n"], "on": {"yes": False}},
+        amplifier={"api_key": "${KEY}", "prices": {"m": {"input": 1}}},
         marks=("slow", "gpu"),
         expect=Expect(
             contains=("Paris",),
@@ -104,7 +106,7 @@ def test_case_inherits_defaults_key_by_key(load: Load) -> None:
     assert case.limits == (Limit("ttft_ms", "p95", "<", 500.0),)
     assert case.messages == ({"role": "user", "content": "hi"},)
     assert type(case.messages[0]) is dict
-    assert case.line == 38
+    assert case.line == 39
 
 
 def test_case_replaces_the_prompt_of_defaults_whatever_its_key(load: Load) -> None:

@@ -105,6 +105,8 @@ OF_CASE = [
     ("extra_body: {model: x}", "'extra_body' of case 'a' must not hold 'model' (write it as a key of the case)"),
     ("extra_body: {x: [.inf]}", "JSON has no inf, in case 'a'"),
     ("extra_body: {x: 99999999999999999999}", "a number of more than 64 bits, in case 'a', is more than servers read"),
+    ("amplifier: 5", "'amplifier' of case 'a' must be a mapping such as {default_model: gpt-4o-mini} (got 5)"),
+    ("amplifier: {x: [.inf]}", "JSON has no inf, in case 'a'"),
     ("headers: 5", "'headers' of case 'a' must be a mapping (got 5)"),
     ("headers: {X-A: 5}", "header 'X-A' of case 'a' must be text (put it in quotes)"),
     ('headers: {"X A": x}', "header 'X A' of case 'a' is not a header name"),

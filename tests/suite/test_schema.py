@@ -59,6 +59,7 @@ def test_schema_accepts_what_the_loader_accepts() -> None:
 # What the loader alone can know: relations between keys, and the insides of texts.
 BEYOND = (
     "seed: 0b", "extra_body: {x", "expect: {regex", "expect: {json_schema: {", "expect: {min_tokens", "headers: ",
+    "amplifier: {x",
     "timeout: 0s", "timeout: 25h", "base_url", "prompt: ' '", "marks: [skipif]",
     "max_tokens: 6.0", "temperature: .nan",  # to JSON Schema, 6.0 is an integer; JSON has no NaN
 )  # fmt: skip

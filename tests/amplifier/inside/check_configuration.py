@@ -10,7 +10,7 @@ from amplifier_core import llm_errors
 from amplifier_core.message_models import Usage
 
 from pytest_modellens.amplifier.cost_report import CostReport
-from pytest_modellens.amplifier.describing import cost_tier, model_info
+from pytest_modellens.amplifier.describing import model_info
 from pytest_modellens.amplifier.failures import retry_after_s
 from pytest_modellens.amplifier.modules import (
     ModellensLocalProvider,
@@ -97,13 +97,6 @@ def test_references_are_replaced_everywhere() -> None:
         ["C"],
     )
     assert expand("${C}${C}${D:}", env) == ("", ["C"])
-
-
-@pytest.mark.parametrize(
-    ("output", "tier"), [("0", "free"), ("5", "low"), ("15", "medium"), ("75", "high"), ("600", "extreme")]
-)
-def test_cost_tiers(output: str, tier: str) -> None:
-    assert cost_tier(Price(Decimal(0), Decimal(output))) == tier
 
 
 def test_model_info_says_what_is_known() -> None:

@@ -105,6 +105,92 @@ def test_plan_of_the_user_configures_the_module(tmp_path: Path, url: str) -> Non
     assert {record["model"] for record in kept(tmp_path).records} == {"truth:listed-gaps"}
 
 
+INLINE = """
+defaults:
+  rounds: 1
+  warmup: 0
+  model: 'truth:steady'
+  amplifier: {base_url: "${HERE}", api_key: sk-abcdefghijk}
+cases:
+- {name: a, prompt: hi}
+- {name: b, prompt: hi}
+- {name: c, prompt: hi, amplifier: {config: {base_url: "${HERE}", default_model: other}}}
+"""
+
+
+def test_suite_itself_configures_the_module(tmp_path: Path, url: str) -> None:
+    done = run(tmp_path, "--provider=amplifier:urllib", "--setup-show", suite=INLINE, HERE=url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("SETUP    S provider[amplifier-urllib]") == 2  # one for a and b, one for c
+    assert [record["ok"] for record in kept(tmp_path).records] == [True] * 3
+    results = "".join(path.read_text() for path in (tmp_path / "results").rglob("*.json*"))
+    assert "abcdefghijk" not in results + done.stdout
+
+
+def test_suite_and_plan_are_merged_key_by_key_and_the_command_line_wins(tmp_path: Path, url: str) -> None:
+    (tmp_path / "plan.yaml").write_text("{base_url: 'http://127.0.0.1:9', timeout: 30, max_retries: 1}")
+    suite = ROUNDS.replace("rounds: 3", "amplifier: {base_url: 'http://127.0.0.1:10', max_tokens: 9}, rounds: 1")
+    options = (f"--provider=amplifier:modellens-vllm={url}", "--modellens-amplifier-config=plan.yaml")
+    done = run(tmp_path, *options, suite=suite)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (server,) = kept(tmp_path).meta["servers"].values()
+    assert server["amplifier"]["config_keys"] == ["base_url", "max_retries", "max_tokens", "timeout"]
+
+
+def test_other_providers_take_no_notice_of_it(tmp_path: Path, url: str) -> None:
+    done = run(tmp_path, f"--provider=vllm={url}", suite=INLINE.replace("${HERE}", "${NOWHERE_SET}"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("{config: {}, confg: {}}", "suites/a.yaml: 'amplifier': unknown key 'confg' (did you mean 'config'?"),
+        ("{base_url: '${NOWHERE_SET}'}", "suites/a.yaml: 'amplifier': ${NOWHERE_SET} not set (export it, or give"),
+        ("{providers: [{module: x}]}", "suites/a.yaml: 'amplifier': has no entry for provider-urllib (it has: x)"),
+        ("{config: [sk-abcdefghijk]}", "suites/a.yaml: 'amplifier': 'config' must be a mapping (got ['sk-***'])"),
+        ("{config: 3}", "suites/a.yaml: 'amplifier': 'config' must be a mapping (got 3)"),
+        ("[3]", "suites/a.yaml:1: 'amplifier' of defaults must be a mapping such as {default_model: gpt-4o-mini}"),
+    ],
+)
+def test_what_is_wrong_in_a_suite_is_said(tmp_path: Path, url: str, written: str, message: str) -> None:
+    suite = ROUNDS.replace("rounds: 3", f"amplifier: {written}, rounds: 3")
+    done = run(tmp_path, "--provider=amplifier:urllib", suite=suite)
+    assert done.returncode in {1, 2}
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+OWN_TEST = """
+import pytest
+
+@pytest.mark.modellens_suite("suites/a.yaml")
+def test_own(cell, modellens):
+    modellens.run_cell(cell)
+"""
+
+
+def test_test_of_ones_own_has_one_configuration_for_all_its_cells(tmp_path: Path, url: str) -> None:
+    (tmp_path / "test_own.py").write_text(OWN_TEST)
+    options = ("--provider=amplifier:urllib", "test_own.py", "--deselect=suites")
+    done = run(tmp_path, *options, suite=INLINE, HERE=url)
+    assert "its cases differ in 'amplifier', and it has one provider for all" in done.stdout
+    done = run(tmp_path, *options, suite=INLINE[: INLINE.index("- {name: c")], HERE=url)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_model_is_chosen_by_its_tier(tmp_path: Path, url: str) -> None:
+    prices = "{'truth:s*': {input: 1, output: 4}, '*': {input: 1, output: 40}}"
+    suite = f"defaults: {{amplifier: {{prices: {prices}}}, rounds: 1}}\ncases: [{{name: a, prompt: hi}}]\n"
+    options = (f"--provider=amplifier:modellens-vllm={url}", "--modellens-model=tier:low")
+    done = run(tmp_path, *options, suite=suite)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (model,) = {record["model"] for record in kept(tmp_path).records}
+    assert model.startswith("truth:s")
+    (server,) = kept(tmp_path).meta["servers"].values()
+    assert {listed["cost_tier"] for listed in server["models"]} == {"low", "high"}
+
+
 OURS = "amplifier:modellens-vllm"
 
 
