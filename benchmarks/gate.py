@@ -5,7 +5,9 @@
 Servers are simulated, so that what is true is known: ten cases whose prompts differ by 40 %, twenty requests of each,
 a session that moves everything by 2 %, a server start that moves its arm by 0.5 %, noise of 5 % per request correlated
 by 0.3 with the request before it (of the same arm, or with `--memory case` of the same case), and 1 % of requests that
-stall, which take `--stall` times as long. Verdicts are those of `pytest_modellens.gate.judge` itself.
+stall, which take `--stall` times as long. In the rows "as pytest asks" requests have the order of a run (every case up
+to a look, then every case up to the next) and are correlated along it, and the machine's speed wanders by 5 % from the
+first request to the last. Verdicts are those of `pytest_modellens.gate.judge` itself.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 CASES, REPEATS, SESSIONS = 10, 20, 5
 SESSION_SD, START_SD, REQUEST_SD, RHO, STALLS, PROMPT_SD = 0.02, 0.005, 0.05, 0.3, 0.01, 0.4
 LOOKS = (6, 12, 20, 40)
+DRIFT_SD = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,53 @@ class Run:
         self._world, self._rng = world, rng
         self.prompts = PROMPT_SD * rng.normal(size=(CASES, 1))
 
-    def arm(self, session: float, slower: float = 0.0, repeats: int = REPEATS) -> Array:
-        """Return an arm whose tokens per second are lower by the share `slower`."""
+    def arm(
+        self, session: float, slower: float = 0.0, repeats: int = REPEATS, looks: tuple[int, ...] | None = None
+    ) -> Array:
+        """Return an arm whose tokens per second are lower by the share `slower`; `looks` say the order of requests."""
         start = START_SD * self._rng.normal()
-        noise = REQUEST_SD * self._correlated(repeats)
+        noise = REQUEST_SD * (self._correlated(repeats) if looks is None else self._along(asked(looks)))
         stalled = np.log(self._world.stall) * (self._rng.random((CASES, repeats)) < STALLS)
         return np.asarray(self.prompts + session + start - np.log1p(-slower) + noise + stalled)
 
     def session(self) -> float:
         return SESSION_SD * float(self._rng.normal())
 
+    def drift(self, looks: tuple[int, ...]) -> tuple[Array, Array]:
+        """Return how the machine wanders while both arms are asked in turn, A B B A: the same walk, seen by each."""
+        order = asked(looks)
+        steps = self._rng.normal(size=2 * order.size) * DRIFT_SD / np.sqrt(2 * order.size)
+        walk = np.cumsum(steps).reshape(-1, 2)[order]
+        is_swapped = np.arange(order.shape[1]) % 2 == 1
+        first, second = walk[..., 0], walk[..., 1]
+        return np.where(is_swapped, second, first), np.where(is_swapped, first, second)
+
     def _correlated(self, repeats: int) -> Array:
+        if self._world.memory == "arm":
+            return self._chain((1, CASES * repeats)).reshape(repeats, CASES).T
+        return self._chain((CASES, repeats))
+
+    def _along(self, order: NDArray[np.int64]) -> Array:
+        return np.asarray(self._chain((1, order.size))[0][order])
+
+    def _chain(self, shape: tuple[int, int]) -> Array:
+        """Return rows of normal values, each correlated with the one before it."""
         from scipy.signal import lfilter
 
-        shape = (1, CASES * repeats) if self._world.memory == "arm" else (CASES, repeats)
         fresh = self._rng.normal(size=shape)
         fresh[:, 1:] *= np.sqrt(1 - RHO**2)
-        noise = lfilter([1.0], [1.0, -RHO], fresh, axis=1)
-        return np.asarray(noise.reshape(repeats, CASES).T if self._world.memory == "arm" else noise)
+        return np.asarray(lfilter([1.0], [1.0, -RHO], fresh, axis=1))
+
+
+def asked(looks: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return when each request of an arm is sent, [case, block]: every case up to a look, then up to the next."""
+    order = np.zeros((CASES, looks[-1]), dtype=np.int64)
+    begun = 0
+    for before, blocks in zip((0, *looks), looks, strict=False):
+        step = blocks - before
+        order[:, before:blocks] = begun + np.arange(CASES * step).reshape(CASES, step)
+        begun += CASES * step
+    return order
 
 
 def frame(times: Array, *, job: int = 0, metric: str = "tokens_per_second", slo: float | None = None) -> pd.DataFrame:
@@ -118,13 +150,27 @@ def judged(arms: list[Array], limit: float, name: str, **more: Any) -> str:
 def ours_by_looks(run: Run, slower: float, limit: float) -> Outcome:
     """Stop at the first of the looks that is conclusive."""
     session = run.session()
-    arms = [run.arm(session, repeats=LOOKS[-1]), run.arm(session, slower, repeats=LOOKS[-1])]
-    for look, blocks in enumerate(LOOKS):
+    return by_looks([run.arm(session, repeats=LOOKS[-1]), run.arm(session, slower, repeats=LOOKS[-1])], limit, LOOKS)
+
+
+def by_looks(arms: list[Array], limit: float, looks: tuple[int, ...]) -> Outcome:
+    for look, blocks in enumerate(looks):
         seen = [arm[:, :blocks] for arm in arms]
-        verdict = judged(seen, limit, "tokens_per_second", look=look, n_looks=len(LOOKS))
+        verdict = judged(seen, limit, "tokens_per_second", look=look, n_looks=len(looks))
         if verdict != "inconclusive":
             break
     return Outcome(verdict, CASES * blocks)
+
+
+def as_asked(looks: tuple[int, ...]) -> Any:
+    """Return the gate of `--modellens-blocks` over requests in the order of a run."""
+
+    def gate(run: Run, slower: float, limit: float) -> Outcome:
+        session, drifts = run.session(), run.drift(looks)
+        arms = [run.arm(session, drop, looks[-1], looks) for drop in (0.0, slower)]
+        return by_looks([arm + drift for arm, drift in zip(arms, drifts, strict=True)], limit, looks)
+
+    return gate
 
 
 def ours_stored(run: Run, slower: float, limit: float) -> Outcome:
@@ -232,7 +278,12 @@ def main() -> None:
     }
     others = {} if options.quick else rules
     drops = (0.0, 0.05, 0.075, 0.10)
-    ours: dict[str, Any] = {"modellens, 20 blocks": ours_side_by_side, "modellens, 6,12,20,40 blocks": ours_by_looks}
+    ours: dict[str, Any] = {
+        "modellens, 20 blocks": ours_side_by_side,
+        "modellens, 6,12,20,40 blocks": ours_by_looks,
+        "as pytest asks, 20 blocks": as_asked((REPEATS,)),
+        "as pytest asks, 6,12,20,40": as_asked(LOOKS),
+    }
     section("side by side, limit 5 %", 0.05, drops, ours | {n: by_rule(r, stored=False) for n, r in others.items()})
     section("side by side, limit 3 %", 0.03, (0.0, 0.03, 0.05), ours)
     ttft = {
