@@ -86,7 +86,7 @@ def usage_of(sources: Sequence[tuple[str, Any]], *, events: int) -> tuple[TokenU
                 completion=completion,
                 total=prompt + completion if total is None else total,
                 reasoning=_count(source, ("reasoning_tokens", "thoughtsTokenCount")),
-                cached=_count(source, ("cache_read_tokens", "cached_tokens", "cache_read_input_tokens")),
+                cached=_count(source, _CACHED),
                 source="usage",
             )
             return usage, name
@@ -95,6 +95,7 @@ def usage_of(sources: Sequence[tuple[str, Any]], *, events: int) -> tuple[TokenU
     return TokenUsage(), "none"
 
 
+_CACHED = ("cache_read_tokens", "cached_tokens", "cache_read_input_tokens", "cachedContentTokenCount")
 _PROMPT = ("input_tokens", "prompt_tokens", "input", "prompt_eval_count", "promptTokenCount")
 _COMPLETION = ("output_tokens", "completion_tokens", "output", "eval_count", "candidatesTokenCount")
 

@@ -34,13 +34,13 @@ class WireText(NamedTuple):
 
     spoken: list[Spoken]
     usage: dict[str, Any] | None
-    """The last counts in it, under the API's own names."""
+    """The counts in it, under the API's own names, but for the sums of those that it splits; None without any."""
 
 
 def read_wire(pieces: Iterable[tuple[int, bytes]], *, encoding: str = "") -> WireText:
     """Return the text and counts of a body that came in `pieces` of (ns, bytes), as SSE or as lines of JSON."""
     spoken: list[Spoken] = []
-    usage: dict[str, Any] | None = None
+    usage: dict[str, Any] = {}
     for at_ns, line in _lines(pieces, encoding):
         text = line.removeprefix(b"data:").strip()
         if not text.startswith(b"{"):
@@ -50,8 +50,8 @@ def read_wire(pieces: Iterable[tuple[int, bytes]], *, encoding: str = "") -> Wir
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue  # what cannot be read says nothing; the module itself will complain of it
         spoken += [Spoken(at_ns, kind, said) for kind, said in _said(event) if said]
-        usage = _usage(event) or usage
-    return WireText(spoken, usage)
+        usage |= _usage(event)  # some send the prompt's at the beginning, and the answer's at its end
+    return WireText(spoken, _summed(usage) or None)
 
 
 def sent_values(bodies: Iterable[bytes]) -> list[Any]:
@@ -111,12 +111,27 @@ def _said(event: dict[str, Any]) -> Iterator[tuple[Kind, str]]:
             yield "reasoning" if table.get("thought") else "content", _text(table.get("text"))
 
 
-def _usage(event: dict[str, Any]) -> dict[str, Any] | None:
+def _usage(event: dict[str, Any]) -> dict[str, Any]:
     for holder in (event, _table(event.get("response")), _table(event.get("message"))):
         for name in ("usage", "usageMetadata"):
             if found := _table(holder.get(name)):
-                return found
-    return event if "eval_count" in event else None
+                details = [_table(value) for key, value in found.items() if key.endswith("_details")]
+                return {key: value for table in (*details, found) for key, value in table.items()}
+    return event if "eval_count" in event else {}
+
+
+def _summed(usage: dict[str, Any]) -> dict[str, Any]:
+    """Return counts of the whole prompt and the whole answer, where an API tells them in parts."""
+    if "candidatesTokenCount" in usage:  # Gemini's, without its thoughts, which are tokens of the answer too
+        return usage | {"candidatesTokenCount": _sum(usage, ("candidatesTokenCount", "thoughtsTokenCount"))}
+    cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
+    if "input_tokens" in usage and any(name in usage for name in cached):  # Anthropic's, without those of its cache
+        return usage | {"input_tokens": _sum(usage, ("input_tokens", *cached))}
+    return usage
+
+
+def _sum(usage: dict[str, Any], names: Iterable[str]) -> int:
+    return sum(value for name in names if isinstance(value := usage.get(name), int))
 
 
 def _text(value: Any) -> str:

@@ -7,11 +7,13 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_modellens.bridge.surroundings import scrubbed
+from pytest_modellens.bridge.tap import CLIENTS
 from pytest_modellens.errors import ConfigError, UnknownProviderError
 from pytest_modellens.measure import metrics
 from pytest_modellens.models import RunRequest
@@ -19,6 +21,7 @@ from pytest_modellens.providers.amplifier import AmplifierProvider
 from pytest_modellens.providers.registry import check_name, create_provider
 from pytest_modellens.truth.catalogue import SCENARIOS
 from pytest_modellens.truth.client import TruthServer
+from pytest_modellens.urls import get_root_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,12 +78,27 @@ def test_stream_events_are_the_first_rung(url: str) -> None:
     assert reply.answered_model == "truth:reasoning"
 
 
-def test_eight_calls_at_once_keep_all_their_events(url: str) -> None:
-    with opened("modellens-vllm", base_url=url) as provider:
+@pytest.mark.parametrize("name", ["llamacpp", "ollama", "openai", "vllm"])
+def test_eight_calls_at_once_keep_all_their_events(url: str, name: str) -> None:
+    address = get_root_url(url) if name == "ollama" else url
+    with opened(f"modellens-{name}", base_url=address) as provider:
         with ThreadPoolExecutor(8) as pool:
             replies = [*pool.map(lambda _: provider.measure(asks("truth:steady")), range(8))]
         listener = provider._mounts[-1][1]
     assert [len(reply.timeline.events) for reply in replies if reply.timeline] == [32] * 8
+    assert listener.unattributed == 0
+
+
+def test_eight_calls_of_the_embedded_model_keep_all_their_events() -> None:
+    with opened("modellens-local", config={"max_continuations": 0}) as provider:
+        (model,) = provider.list_models() or [None]
+        assert model is not None
+        with ThreadPoolExecutor(8) as pool:
+            replies = [*pool.map(lambda _: provider.measure(asks(model.id, max_tokens=6)), range(8))]
+        listener = provider._mounts[-1][1]
+    assert [(amplifier(reply)["rung"], bool(reply.content)) for reply in replies] == [(1, True)] * 8
+    texts = [reply.timeline.events for reply in replies if reply.timeline]
+    assert all(0 < len(events) <= 6 for events in texts)
     assert listener.unattributed == 0
 
 
@@ -94,8 +112,10 @@ def test_older_events_are_the_second_rung_and_older_usage_is_read() -> None:
     assert (reply.timeline.usage.prompt, reply.timeline.usage.completion) == (5, 4)
 
 
-def test_http_client_is_the_third_rung_and_shows_what_was_not_sent(url: str) -> None:
-    with opened("httpx", config={"base_url": url}) as provider:
+@pytest.mark.parametrize("client", CLIENTS)
+def test_http_client_is_the_third_rung_and_shows_what_was_not_sent(url: str, client: str) -> None:
+    with opened("httpx", config={"base_url": url, "client": client}) as provider:
+        assert provider.facts()["amplifier"]["http_clients_tapped"] == [*CLIENTS]
         provider.measure(asks("truth:steady"))
         with ThreadPoolExecutor(4) as pool:
             replies = [*pool.map(lambda _: provider.measure(asks("truth:steady")), range(4))]
@@ -106,9 +126,8 @@ def test_http_client_is_the_third_rung_and_shows_what_was_not_sent(url: str) -> 
         assert reply.timeline is not None
         assert len(reply.timeline.events) == 32
         assert (reply.timeline.usage.completion, reply.status) == (32, 200)
-    import httpx
-
-    assert httpx.AsyncHTTPTransport.handle_async_request.__module__.startswith("httpx")
+    transport = import_module(client).AsyncHTTPTransport
+    assert transport.handle_async_request.__module__.startswith(f"{client}.")  # the tap is gone
 
 
 def test_proxy_is_the_fourth_rung_from_the_second_call_on(url: str) -> None:

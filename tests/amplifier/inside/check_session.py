@@ -11,7 +11,7 @@ from amplifier_core import AmplifierSession
 from pytest_modellens.truth.catalogue import SCENARIOS
 from pytest_modellens.truth.client import TruthServer
 
-REMOTE = ("openai", "vllm", "llamacpp")
+REMOTE = ("openai", "vllm", "llamacpp", "ollama")
 
 
 def plan(name: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -46,8 +46,9 @@ def turns(plan: dict[str, Any], *prompts: str) -> tuple[list[str], list[tuple[st
 @pytest.mark.parametrize("name", REMOTE)
 def test_session_runs_a_turn_against_the_scripted_server(name: str) -> None:
     with TruthServer() as server:
-        config = {"base_url": server.url, "default_model": "truth:steady"}
-        answers, events, _ = turns(plan(name, config), "Hello.", "And now?")
+        address = server.root if name == "ollama" else server.url  # asked by its own API
+        config = {"base_url": address, "default_model": "truth:steady"}
+        answers, events, provider = turns(plan(name, config), "Hello.", "And now?")
     expected = "".join(f"t{n} " for n in range(SCENARIOS["steady"].tokens))
     assert answers == [expected, expected]
     named = [event for event, _ in events]
@@ -55,6 +56,7 @@ def test_session_runs_a_turn_against_the_scripted_server(name: str) -> None:
     assert named.count("llm:stream_block_delta") == 2 * SCENARIOS["steady"].tokens
     measured = [data["modellens"] for event, data in events if event == "llm:response"]
     assert all(one["ttft_ms"] >= 50 for one in measured)
+    assert provider._is_closed
 
 
 def test_session_runs_a_turn_on_the_embedded_model_and_stops_its_server() -> None:

@@ -1,17 +1,17 @@
-"""A double of modules that stream over httpx and tell nobody; it sends no temperature."""
+"""A double of modules that stream over httpx, or httpx2, and tell nobody; it sends no temperature."""
 
 import json
+from importlib import import_module
 from typing import Any
-
-import httpx
 
 from tests.amplifier.inside.modules.doubles import Double, answer, body, mounting
 
 
 async def _complete(self: Double, request: Any) -> Any:
     said = []
+    library = import_module(self.config.get("client", "httpx"))
     async with (
-        httpx.AsyncClient() as client,
+        library.AsyncClient() as client,
         client.stream("POST", f"{self.config['base_url']}/chat/completions", json=body(request)) as response,
     ):
         response.raise_for_status()
