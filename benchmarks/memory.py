@@ -1,8 +1,8 @@
 """How much memory a long load takes, and whether it grows.
 
-    python benchmarks/memory.py [--minutes 10] [--streams 64]
+    python benchmarks/memory.py [--minutes 10] [--streams 64] [--gap 10]
 
-The server with known send times gives each stream 100 tokens/s, 64 tokens an answer. First the load alone, whose
+The server with known send times gives each stream a token every 10 ms, 64 tokens an answer. First the load alone, whose
 decoded answers are dropped, then a load cell of a suite under pytest, which keeps a record of each. Resident memory is
 read every second. Needs Linux and a C compiler.
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.known_server import known_server  # noqa: E402  # so that the file runs as a script
 from benchmarks.startup import child_environment, pytest_command  # noqa: E402  # from any folder
 
-FIRST_MS, GAP_MS, TOKENS = 50.0, 10.0, 64
+FIRST_MS, TOKENS = 50.0, 64
 ALONE = """
 import sys
 from itertools import repeat
@@ -79,13 +79,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--gap", type=float, default=10.0, metavar="MS", help="between two tokens of a stream")
     given = parser.parse_args()
     seconds = 60 * given.minutes
     print("| run | requests | MB after a tenth | MB at its end | KB per request | peak MB |")
     print("|---|---:|---:|---:|---:|---:|", flush=True)
     with (
         tempfile.TemporaryDirectory() as name,
-        known_server(Path(name), first_ms=FIRST_MS, gap_ms=GAP_MS, core=None) as server,
+        known_server(Path(name), first_ms=FIRST_MS, gap_ms=given.gap, core=None) as server,
     ):
         folder = Path(name)
         url = f"{server.url}/v1"

@@ -79,6 +79,7 @@ class CellRun:
         on_record: Callable[[CellRun], None] | None = None,
         cassette: Cassette | None = None,
         arm: str | None = None,
+        keep: Callable[[Record], Record] | None = None,
     ) -> None:
         """Prepare the run; nothing is sent yet.
 
@@ -95,6 +96,7 @@ class CellRun:
             on_record: called after every request, for progress.
             cassette: where the raw bytes of each request are kept; None keeps none.
             arm: "baseline" or "candidate" of two servers that are asked in turn; None: it is the only one.
+            keep: takes each record of a load when it comes, and returns what of it is to stay in `records`; None: all.
 
         Raises:
             BudgetError: there is a budget, and no price of the model.
@@ -116,6 +118,7 @@ class CellRun:
         self.stopped: str | None = None
         """Why no more requests are sent; None while they are."""
         self._on_record = on_record
+        self._keep_record = keep
         self.label = label or provider.name
         """What records call the provider."""
         self._origin = Origin(
@@ -249,7 +252,7 @@ class CellRun:
             slo=self.cell.case.slo,
             place=load.place(done),
         )
-        self.records.append(record)
+        self.records.append(record if self._keep_record is None else self._keep_record(record))
         self._settle(done.request, record)
 
     def _keep(self, reply: Reply, request: RunRequest) -> Record:

@@ -104,8 +104,8 @@ class LoadRun:
     def settle(self, records: Sequence[Record]) -> list[Record]:
         """Return the records with the transient marked, and all marked invalid when the client was the bottleneck."""
         cut_ns, _ = transient(map(row_of, records))
-        cut = [replace(record, phase="transient") if _is_before(record, cut_ns) else record for record in records]
-        kept = _placed(cut, self._began_ns or 0)
+        kept = [replace(record, phase="transient") if _is_before(record, cut_ns) else record for record in records]
+        _place(kept, self._began_ns or 0)
         self.dropped = sum(record.phase == "transient" for record in kept)
         rows = [row_of(record) for record in kept]
         self.summary = summarise_load(rows, self.plan, slo=self._slo)
@@ -155,20 +155,18 @@ def _is_before(record: Record, cut_ns: int | None) -> bool:
     return cut_ns is not None and record.phase == "measured" and record.sent_ns is not None and record.sent_ns < cut_ns
 
 
-def _placed(records: Sequence[Record], began_ns: int) -> list[Record]:
-    """Return the records with instants from the beginning of the load on, and positions among those of their phase."""
+def _place(records: list[Record], began_ns: int) -> None:
+    """Give the records instants from the beginning of the load on, and positions among those of their phase."""
     numbers: Counter[str] = Counter()
-    found = list(records)
     for at in sorted(range(len(records)), key=lambda at: records[at].round):
         record = records[at]
-        found[at] = replace(
+        records[at] = replace(
             record,
             round=numbers[record.phase],
             sent_ns=None if record.sent_ns is None else record.sent_ns - began_ns,
             ended_ns=None if record.ended_ns is None else record.ended_ns - began_ns,
         )
         numbers[record.phase] += 1
-    return found
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def _keep_unreported(config: pytest.Config, evidence: Evidence) -> None:
 def _take(item: pytest.Item) -> Evidence | None:
     """Return what `item` has measured since the last call; None without any."""
     evidence = item.stash.get(EVIDENCE, None)
-    if evidence is None or not evidence["records"]:
+    if evidence is None or not (evidence["records"] or evidence["spools"]):
         return None
     item.stash[EVIDENCE] = new_evidence()
     from pytest_modellens.plugin.evidence import plain

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 from pytest_modellens.hardware.energy import joules_per_token
 from pytest_modellens.hardware.sampler import HardwareSampler
 from pytest_modellens.plugin.serving import describe, local_port, metrics_of
+from pytest_modellens.plugin.spooling import hand_over
 from pytest_modellens.plugin.warned import warn
 from pytest_modellens.serverside import judge, total_tokens
 from pytest_modellens.suite.asked import asked
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_modellens.plugin.stash import Evidence
     from pytest_modellens.providers.base import ProviderAdapter
     from pytest_modellens.runner import CellRun
+    from pytest_modellens.storage.spool import Spool
 
 __all__ = ["described", "plain", "watching"]
 
@@ -30,7 +32,12 @@ _DESCRIBED: pytest.StashKey[dict[str, dict[str, Any]]] = pytest.StashKey()
 
 @contextmanager
 def watching(
-    run: CellRun, evidence: Evidence, config: pytest.Config, *, named: ProviderAdapter | None = None
+    run: CellRun,
+    evidence: Evidence,
+    config: pytest.Config,
+    *,
+    named: ProviderAdapter | None = None,
+    spool: Spool | None = None,
 ) -> Iterator[None]:
     """Watch the machine and the server while requests of `run` are sent, and add all of it to `evidence`.
 
@@ -41,6 +48,7 @@ def watching(
         evidence: of the item.
         config: of the session.
         named: the provider behind the label of `run`; None: the one that is asked.
+        spool: what keeps the records of `run`, if anything does.
     """
     since = len(run.records)
     scraper = metrics_of(run.provider, is_load=run.load is not None)
@@ -52,24 +60,32 @@ def watching(
             sampler.stop()
             if scraper is not None:
                 scraper.stop()
-            _add(run, since, sampler, scraper, evidence)
+            _add(run, since, sampler, scraper, evidence, spool)
             evidence["servers"] |= described(named or run.provider, run.label, config)
 
 
-def _add(run: CellRun, since: int, sampler: HardwareSampler, scraper: ServerScraper | None, evidence: Evidence) -> None:
+def _add(
+    run: CellRun,
+    since: int,
+    sampler: HardwareSampler,
+    scraper: ServerScraper | None,
+    evidence: Evidence,
+    spool: Spool | None,
+) -> None:
     judged = judge(run.records[since:], scraper.summary() if scraper else {}, cache=run.request.cache)
     run.records[since:] = judged.records
     summary = sampler.summary()
     summary |= joules_per_token(summary, total_tokens(judged.records, "completion_tokens"))
     degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
-    # They share what is in the records until they are reported, and are plain JSON types then.
-    rows = [asdict(record) for record in judged.records]
-    for row in rows:
-        row |= {"hardware": summary, "server": judged.server, "degraded": degraded}
-    evidence["records"] += rows
-    if not rows:
+    shared = {"hardware": summary, "server": judged.server, "degraded": degraded}
+    if spool is not None:
+        hand_over(evidence, spool, judged.records, shared)
+    else:
+        # They share what is in the records until they are reported, and are plain JSON types then.
+        evidence["records"] += [asdict(record) | shared for record in judged.records]
+    if not judged.records:
         return
-    key = {name: rows[0][name] for name in ("suite", "case", "params", "provider", "model")}
+    key = {name: getattr(judged.records[0], name) for name in ("suite", "case", "params", "provider", "model")}
     evidence["hardware"].append({**key, "summary": summary, "series": sampler.series})
     if scraper is not None:
         evidence["server"].append({**key, "summary": judged.server, "series": scraper.series})

@@ -29,6 +29,7 @@ from pytest_modellens.plugin.serving import (
     with_base_url,
 )
 from pytest_modellens.plugin.sides import Pair, sides_of
+from pytest_modellens.plugin.spooling import spool_of
 from pytest_modellens.plugin.stash import EVIDENCE, Evidence, new_evidence
 from pytest_modellens.providers.choosing import is_tier
 from pytest_modellens.providers.measured import MeasuringProvider
@@ -37,14 +38,16 @@ from pytest_modellens.record import Record, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import CellRun, with_overrides
 from pytest_modellens.stats.percentile import percentile
+from pytest_modellens.storage.spool import Judged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_modellens.load.cell import LoadRun
     from pytest_modellens.models import RunRequest, RunResult
     from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.storage.spool import Spool
     from pytest_modellens.suite.case import Cell
 
 __all__ = ["Lens"]
@@ -105,8 +108,10 @@ class Lens:
         self._evidence["records"].append(to_json(record))
         self._evidence["servers"] |= described(self.provider, self._label(), self._config)
 
-    def run_cell(self, cell: Cell, *, benchmark: Any = None) -> list[Record]:
+    def run_cell(self, cell: Cell, *, benchmark: Any = None) -> Sequence[Record]:
         """Measure a cell of a suite, keep its records and return them; fails the test when anything is wrong with it.
+
+        Records of a load are read from the disk, each when it is looked at.
 
         Args:
             cell: what to ask.
@@ -118,7 +123,7 @@ class Lens:
         if settings.beside is not None:
             return self._run_beside(settings.beside, cell, benchmark)
         with self._failing(cell, benchmark), self._provider_for(cell) as provider:
-            run = self._measure(provider, cell, benchmark)
+            run, spool = self._measure(provider, cell, benchmark)
         self._publish(run, benchmark)
         found = findings(run.records, planned=run.planned, stopped=run.stopped)
         if found and run.request.model == GUESSED_MODEL and any(not record.ok for record in run.records):
@@ -126,7 +131,7 @@ class Lens:
         found += self._limits_broken(run)
         if found:
             pytest.fail("\n".join(f"{self._where(cell)}: {sentence}" for sentence in found), pytrace=False)
-        return run.records
+        return run.records if spool is None else Judged(spool, run.records)
 
     @contextmanager
     def _failing(self, cell: Cell, benchmark: Any) -> Iterator[None]:
@@ -184,21 +189,23 @@ class Lens:
         evidence: Evidence = self._request.node.stash[EVIDENCE]
         return evidence
 
-    def _measure(self, provider: ProviderAdapter, cell: Cell, benchmark: Any) -> CellRun:
+    def _measure(self, provider: ProviderAdapter, cell: Cell, benchmark: Any) -> tuple[CellRun, Spool | None]:
+        spool = spool_of(self._config, cell)
         with Progress(self._config, "waiting for other measurements of this server") as progress:
             run = self._cell_run(
                 provider,
                 cell,
                 spec=self._spec,
                 on_record=lambda run: progress.say(_progress(run)),
+                keep=None if spool is None else spool.add,
             )
             with endpoint_lock(provider):
                 progress.say(_progress(run))
-                with watching(run, self._evidence, self._config, named=self.provider):
+                with watching(run, self._evidence, self._config, named=self.provider, spool=spool):
                     if benchmark is not None:
                         self._benchmarked(run, benchmark)
                     run.run()
-        return run
+        return run, spool
 
     def _cell_run(
         self, provider: ProviderAdapter, cell: Cell, *, spec: ProviderSpec, label: str | None = None, **more: Any

@@ -12,6 +12,7 @@ from pytest_modellens.errors import ModelLensError, StorageError
 from pytest_modellens.plugin.cassette import count, make_cassette
 from pytest_modellens.plugin.leftovers import take
 from pytest_modellens.plugin.options import AUTO, SETTINGS
+from pytest_modellens.plugin.spooling import adopt, of_killed_workers
 from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class Recorder:
         assert self._folder is not None
         keys: dict[CellKey, dict[str, Any]] = {}
         records, evidence["records"], evidence["keys"] = evidence["records"], [], keys.values()
+        spools, evidence["spools"] = evidence["spools"], []
         self._hardware += evidence["hardware"]
         self._server += evidence["server"]
         self._meta["cells"] += evidence["cells"]
@@ -178,6 +180,8 @@ class Recorder:
         self._meta["suites"] |= evidence["suites"]
         self._meta["servers"] |= evidence["servers"]
         self._folder.append(self._updated(records, keys))
+        for spool in spools:
+            adopt(self._folder, spool, lambda rows: self._updated(rows, keys))
         if evidence["hardware"]:
             self._folder.write_hardware(evidence["hardware"])
         if evidence["server"]:
@@ -211,7 +215,7 @@ class Recorder:
         folder = self._folder
         if folder is None:
             return
-        for evidence in take(folder.path):
+        for evidence in (*take(folder.path), *of_killed_workers(folder.path)):
             self.keep_unreported(evidence)
         # The log of a server that did not start is worth keeping.
         quiet = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}

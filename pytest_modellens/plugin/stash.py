@@ -24,14 +24,15 @@ __all__ = [
 ]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `hardware`, `server`, `cells`, `asked`, `limits`, `degraded`,
-`suites` and `servers`; and, once it is recorded, `keys`: the fields that name each cell of the records, which are then
-gone."""
+"""What one item measured, as plain JSON types: `records`, `spools` (records of loads, in files), `hardware`, `server`,
+`cells`, `asked`, `limits`, `degraded`, `suites` and `servers`. Once it is recorded, the records are gone and `keys` has
+the fields that name each of their cells."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    lists: Evidence = {name: [] for name in ("records", "hardware", "server", "cells", "asked", "limits", "degraded")}
+    names = ("records", "spools", "hardware", "server", "cells", "asked", "limits", "degraded")
+    lists: Evidence = {name: [] for name in names}
     return {**lists, "suites": {}, "servers": {}}
 
 

@@ -13,7 +13,7 @@ from pytest_modellens.report.brief import Brief, brief
 from pytest_modellens.report.cells import cell_key, gather, sorted_json
 from pytest_modellens.report.cost_line import Costs
 from pytest_modellens.report.summary import CellSummary, summarise_cells
-from pytest_modellens.storage import HARDWARE, REQUESTS, SERVER, iter_rows, read_meta
+from pytest_modellens.storage import HARDWARE, REQUESTS, SERVER, iter_requests, iter_rows, read_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -180,7 +180,12 @@ class Records:
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         problems: list[str] = [] if self._problems is None else self._problems
         self.count = strange = 0
-        for row in iter_rows(self._path, problems, self._decode, self._lines):
+        rows = (
+            iter_requests(self._path.parent, problems, self._decode)
+            if self._lines is None
+            else iter_rows(self._path, problems, self._decode, self._lines)
+        )
+        for row in rows:
             if not isinstance(row, Brief) and not _is_record(row):
                 strange += 1
                 continue

@@ -8,7 +8,16 @@ results/20261121T203000Z-smoke/
 """
 
 from pytest_modellens.storage.folder import HARDWARE, REQUESTS, SERVER, RunFolder
-from pytest_modellens.storage.reading import Run, RunInfo, find_run, iter_rows, list_runs, read_meta, read_run
+from pytest_modellens.storage.reading import (
+    Run,
+    RunInfo,
+    find_run,
+    iter_requests,
+    iter_rows,
+    list_runs,
+    read_meta,
+    read_run,
+)
 
 __all__ = [
     "HARDWARE",
@@ -18,6 +27,7 @@ __all__ = [
     "RunFolder",
     "RunInfo",
     "find_run",
+    "iter_requests",
     "iter_rows",
     "list_runs",
     "read_meta",

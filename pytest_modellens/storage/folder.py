@@ -82,6 +82,11 @@ class RunFolder:
         self._requests.append(map(self._counted, records))
 
     @property
+    def size(self) -> int:
+        """Bytes of all records so far, also of those that are not on disk yet."""
+        return self._requests.size
+
+    @property
     def records(self) -> Rows:
         """Every record so far, also those that are not on disk yet.
 

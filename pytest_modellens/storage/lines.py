@@ -59,6 +59,11 @@ class LineFile:
                 f"({refusal.strerror}; make room, they are written with the next ones)"
             ) from refusal
 
+    @property
+    def size(self) -> int:
+        """Bytes of all lines so far, also of those that are not on disk yet."""
+        return self._good_size + sum(map(len, self._pending))
+
     def lines(self) -> Iterator[bytes]:
         """Yield every line so far, also those that are not on disk yet.
 

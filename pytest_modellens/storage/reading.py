@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ import msgspec
 from pytest_modellens.errors import StorageError
 from pytest_modellens.record import SCHEMA_VERSION
 from pytest_modellens.storage.folder import REQUESTS, RUN
+from pytest_modellens.storage.spool import left_spools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Run", "RunInfo", "find_run", "iter_rows", "list_runs", "read_meta", "read_run"]
+__all__ = ["Run", "RunInfo", "find_run", "iter_requests", "iter_rows", "list_runs", "read_meta", "read_run"]
 
 _STAMP = re.compile(r"\d{8}T\d{6}Z-")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -77,7 +79,7 @@ def read_run(folder: Path) -> Run:
     """
     problems: list[str] = []
     meta = read_meta(folder, problems)
-    return Run(folder, meta, [*iter_rows(folder / REQUESTS, problems)], problems)
+    return Run(folder, meta, [*iter_requests(folder, problems)], problems)
 
 
 def read_meta(folder: Path, problems: list[str]) -> dict[str, Any]:
@@ -132,6 +134,36 @@ def iter_rows(
                     problems.append(f"{path}:{number}: {what}")
     except OSError as exc:
         problems.append(f"{path}: cannot be read ({exc.strerror})")
+
+
+def iter_requests(folder: Path, problems: list[str], decode: Callable[[bytes], Any] | None = None) -> Iterator[Any]:
+    """Yield the records of the run in `folder` as `iter_rows` does, last those of loads that were under way at a kill.
+
+    Raises:
+        StorageError: a newer version of this plugin wrote them.
+    """
+    for path, size in _parts(folder):
+        yield from iter_rows(path, problems, decode, partial(_lines, path, size))
+
+
+def _parts(folder: Path) -> list[tuple[Path, int | None]]:
+    """Return the files that hold a run's records, and how many bytes of each belong to it; None: all."""
+    left = left_spools(folder)
+    # Where it was killed while it wrote those of a load to its requests, the load's own file has all of them.
+    size = min((begins for _, begins in left if begins is not None), default=None)
+    return [(folder / REQUESTS, size), *((path, None) for path, _ in left)]
+
+
+def _lines(path: Path, size: int | None) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        if size is None:
+            yield from file
+            return
+        for line in file:
+            size -= len(line)
+            if size < 0:
+                return
+            yield line
 
 
 def list_runs(results_dir: Path) -> list[RunInfo]:
@@ -199,13 +231,15 @@ def _info(folder: Path) -> RunInfo:
 def _count(folder: Path) -> _Counts:
     decoder = msgspec.json.Decoder(_Outcome)
     outcomes = []
-    for line in _read_bytes(folder / REQUESTS, []).split(b"\n"):
-        try:
-            outcome = decoder.decode(line)
-        except _UNREADABLE:
-            continue
-        if outcome.phase != "warmup":
-            outcomes.append(outcome.ok)
+    for path, size in _parts(folder):
+        with suppress(OSError):
+            for line in _lines(path, size):
+                try:
+                    outcome = decoder.decode(line)
+                except _UNREADABLE:
+                    continue
+                if outcome.phase != "warmup":
+                    outcomes.append(outcome.ok)
     return _Counts(requests=len(outcomes), ok=sum(outcomes), errors=len(outcomes) - sum(outcomes))
 
 
