@@ -52,7 +52,7 @@ def quick_until(number: int) -> Callable[[Chat], None]:
 
 
 def test_records_of_a_load_are_whole_in_the_end(project: Project, server: FakeServer) -> None:
-    loaded(project, "concurrency: 3, requests: 20, warmup: 2", "prompt: hi, limits: {itl_ms.p95: '< 60000'}")
+    loaded(project, "concurrency: 3, requests: 20, warmup: 2", "prompt: hi, limits: {itl_ms.median: '< 60000'}")
     project.run(server).assert_outcomes(passed=1)
     records = project.result.records
     assert sorted((r["phase"], r["round"]) for r in records) == [
@@ -126,14 +126,14 @@ def test_workers_hand_records_over_in_files(project: Project, server: FakeServer
             return (yield)
         """,
     )
-    loaded(project, "concurrency: [4, 8], requests: 150")
+    loaded(project, "concurrency: [4, 8], requests: 45")
     result = project.run(server, "-n2", "-s", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2)
     assert [line.partition("HANDED ")[2] for line in result.outlines if "HANDED" in line] == ["0 1"] * 2
     records = project.result.records
     for concurrency in (4, 8):
         rounds = [r["round"] for r in records if r["params"] == {"concurrency": concurrency}]
-        assert sorted(rounds) == [*range(150)]
+        assert sorted(rounds) == [*range(45)]  # of fewer than 50 none is of a transient
     assert spools(project) == []
 
 
