@@ -116,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_selfcheck)
 
     from pytest_modellens.gate.commands import add_commands
+    from pytest_modellens.history.command import add_history
 
     add_commands(commands)
+    add_history(commands)
 
     truth = commands.add_parser("truth", help="serve scripted answers whose send times are known")
     truth.add_argument("--port", default="0", metavar="N", help="port of 127.0.0.1 (default: a free one)")

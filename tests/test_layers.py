@@ -15,7 +15,7 @@ LAYERS = (
     ("providers", "hardware", "embedded", "served", "truth", "bridge"),
     ("suite", "load", "recording", "cassette", "runner", "findings", "keeping", "budget", "serverside"),
     ("storage", "environment", "selfcheck"),
-    ("report", "testing", "gate", "recompute"),
+    ("report", "testing", "gate", "recompute", "history"),
     ("plugin", "cli", "amplifier"),
 )
 """Lowest first. The package's own `__init__` stands above all of them: it names what users import."""

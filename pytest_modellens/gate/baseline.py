@@ -108,13 +108,31 @@ def prune(folder: Path, *, keep: int) -> list[str]:
     Raises:
         StorageError: a file cannot be removed.
     """
-    old = _files(folder)[: -keep or None]
-    for path in old:
+    return remove_sessions(folder, [path.stem for path in _files(folder)[: -keep or None]])
+
+
+def prune_before(folder: Path, run: str) -> list[str]:
+    """Remove the sessions that are older than the run, by its name; returns the names of those removed.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    return remove_sessions(folder, [path.stem for path in _files(folder) if path.stem < run])
+
+
+def remove_sessions(folder: Path, names: Sequence[str]) -> list[str]:
+    """Remove sessions by name, and return the names.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    for name in names:
+        path = folder / f"{name}.json"
         try:
             path.unlink()
         except OSError as exc:
             raise StorageError(f"{path}: cannot be removed ({exc.strerror})") from exc
-    return [path.stem for path in old]
+    return [*names]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -48,7 +48,13 @@ def add_commands(commands: Any) -> None:
     _add_may_differ(add)
     prune = _add_action(actions, "prune", "remove the oldest sessions of one", _prune)
     prune.add_argument("name")
-    prune.add_argument("--keep", type=count, required=True, metavar="N", help="how many sessions to keep")
+    which = prune.add_mutually_exclusive_group(required=True)
+    which.add_argument("--keep", type=count, metavar="N", help="how many sessions to keep")
+    which.add_argument("--before", metavar="RUN", help="remove those that are older than this run, or time 20261122")
+    reanchor = _add_action(actions, "reanchor", "have one begin with a run, after a change that was meant", _reanchor)
+    reanchor.add_argument("name")
+    reanchor.add_argument("--since", required=True, metavar="RUN", help="the first run at the new level")
+    _add_may_differ(reanchor)
 
 
 def _add_action(actions: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]) -> Any:
@@ -156,8 +162,23 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from pytest_modellens.gate.baseline import baseline_folder, prune
+    from pytest_modellens.gate.baseline import baseline_folder, prune, prune_before
 
-    removed = prune(baseline_folder(options.results, options.name), keep=options.keep)
+    folder = baseline_folder(options.results, options.name)
+    removed = prune(folder, keep=options.keep) if options.keep else prune_before(folder, options.before)
     print(f"removed {len(removed)} sessions" + "".join(f"\n  {printable(name)}" for name in removed))
+    return 0
+
+
+def _reanchor(options: argparse.Namespace) -> int:
+    from pytest_modellens.gate.anchoring import reanchor
+    from pytest_modellens.gate.baseline import baseline_folder
+    from pytest_modellens.storage import find_run
+
+    since = find_run(options.results, options.since).name
+    folder = baseline_folder(options.results, options.name)
+    removed, added = reanchor(folder, options.results, since=since, may_differ=options.may_differ)
+    for what, names in (("removed", removed), ("added", added)):
+        print(f"{what} {len(names)} sessions" + "".join(f"\n  {printable(name)}" for name in names))
+    print(f"baseline {options.name} begins with {printable(since)} (review it and commit it)")
     return 0

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.session import Session
     from pytest_modellens.storage import Run
 
-__all__ = ["recorded_session", "recorded_sides"]
+__all__ = ["recorded_session", "recorded_sides", "session_in"]
 
 _NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
 """Fields without which a line is no record."""
+
+
+def session_in(run: Run) -> Session:
+    """Return the session of a run, whatever it is fit for."""
+    return session_of(run.folder.name, run.meta, _records(run))
 
 
 def recorded_session(folder: Path) -> tuple[Session, list[str]]:
@@ -55,4 +60,8 @@ def recorded_sides(folder: Path, **about: Any) -> RunVerdict | None:
 
 def _read(folder: Path) -> tuple[Run, list[dict[str, Any]]]:
     run = read_run(folder)
-    return run, [record for record in run.records if record.keys() >= _NEEDED]
+    return run, _records(run)
+
+
+def _records(run: Run) -> list[dict[str, Any]]:
+    return [record for record in run.records if record.keys() >= _NEEDED]

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["history"]
 
 
-def history(name: str, runs: Sequence[Estimate], *, what: str, unit: str, changes: Sequence[int] = ()) -> Plot:
-    """Return the metric run after run, with intervals; `changes` are the runs from which on it differs."""
+def history(
+    name: str, runs: Sequence[Estimate], *, what: str, unit: str, changes: Sequence[int] = (), of: str = ""
+) -> Plot:
+    """Return the metric run after run, with intervals; `changes` are the runs from which on it differs.
+
+    `of` is what was measured, for the title.
+    """
 
     def draw(figure: Figure | SubFigure, theme: Theme) -> None:
         axes = figure.subplots()
@@ -31,11 +36,19 @@ def history(name: str, runs: Sequence[Estimate], *, what: str, unit: str, change
             if run.low is not None and run.high is not None:
                 axes.plot([at, at], [run.low, run.high], color=theme.series[0], linewidth=1.6)
         axes.plot([run.value for run in runs], "o-", color=theme.series[0], linewidth=1, markersize=5)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(*_ends(runs))
         axis_labels(axes, "run", f"{what}, {unit}")
         step = max(1, len(runs) // 6)
         axes.set_xticks(range(0, len(runs), step), [label(run.label, 12) for run in runs[::step]])
 
     facts = "; ".join(f"{label(run.label)}: {run.value:.4g}" for run in runs)
     change = f" It changes at {', '.join(label(runs[at].label) for at in changes)}." if changes else ""
-    return Plot(name, f"{what} over runs", f"{facts} {unit}.{change}", draw)
+    return Plot(name, f"{of}: {what}" if of else f"{what} over runs", f"{facts} {unit}.{change}", draw)
+
+
+def _ends(runs: Sequence[Estimate]) -> tuple[float, float]:
+    """Return the ends of the axis: a change of some per cent is to be seen, and noise not to look like one."""
+    ends = [end for run in runs for end in (run.low, run.high, run.value) if end is not None]
+    middle = (min(ends) + max(ends)) / 2
+    reach = max(0.55 * (max(ends) - min(ends)), 0.1 * middle)
+    return max(0.0, middle - reach), middle + reach

@@ -1,0 +1,1 @@
+"""A metric over all recorded runs: what it was, and from which commit on it was something else."""
