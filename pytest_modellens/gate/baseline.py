@@ -23,7 +23,9 @@ __all__ = [
     "let_git_see",
     "list_baselines",
     "prune",
+    "prune_before",
     "read_baseline",
+    "remove_sessions",
 ]
 
 SCHEMA_VERSION = 1

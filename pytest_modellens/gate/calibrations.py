@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Known",
     "MachineCalibration",
+    "StoredEstimate",
+    "StoredSpread",
     "calibration_path",
     "known_for",
     "machine_of",
