@@ -156,9 +156,13 @@ class ModellensProvider:
         return f"http://{given}".replace("//0.0.0.0", "//127.0.0.1") if given and "://" not in given else given or None
 
     def _http_adapter(self) -> HTTPProvider:
+        base_url = self._base_url_given() or self.profile.base_url
+        if base_url and self.profile.is_native:
+            # Requests are written for its native API, wherever the address leads.
+            base_url = base_url.rstrip("/").removesuffix("/v1")
         adapter: HTTPProvider = create_provider(  # type: ignore[assignment]  # the name decides the class
             self.profile.provider,
-            base_url=self._base_url_given() or self.profile.base_url,
+            base_url=base_url,
             api_key=self._api_key(),
             timeout_s=self.settings.timeout,
         )

@@ -58,6 +58,40 @@ def test_ours_works_where_theirs_is_switched_off(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
+WITHOUT_ASYNCIO = """
+import functools
+import importlib.machinery as machinery
+
+def find_spec(found, name, path=None, target=None):
+    return None if name.partition(".")[0] == "pytest_asyncio" else found(name, path, target)
+
+machinery.PathFinder.find_spec = functools.partial(find_spec, machinery.PathFinder.find_spec)
+"""
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            ("-p", OURS),
+            "ERROR: amplifier-core's pytest plugin needs pytest-asyncio, which is not installed (pip install",
+        ),
+        (("-p", "no:amplifier_module"), "1 passed"),
+    ],
+)
+def test_missing_asyncio_is_said_in_a_line_where_ours_comes_first(
+    tmp_path: Path, more: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "sitecustomize.py").write_text(WITHOUT_ASYNCIO)
+    (tmp_path / "test_own.py").write_text("def test_own(): pass\n")
+    path = f"{ROOT}{os.pathsep}{tmp_path / 'hidden'}"
+    done = run(tmp_path, *more, "-p", "no:asyncio", "--override-ini=addopts=", PYTHONPATH=path)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 class Manager:
     def __init__(self, *blocked: str) -> None:
         self.blocked = blocked

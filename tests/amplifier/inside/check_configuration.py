@@ -77,6 +77,12 @@ def test_host_of_the_environment_is_taken_as_ollama_means_it(monkeypatch: pytest
     assert ModellensOllamaProvider(config={})._base_url_given() == "https://there"
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1/"])
+def test_ollama_is_asked_natively_whatever_the_address_ends_in(url: str) -> None:
+    adapter: Any = ModellensOllamaProvider(config={"base_url": url})._adapter
+    assert adapter.is_native
+
+
 def test_constructor_forms_of_applications_work() -> None:
     assert ModellensOpenaiProvider(api_key="k", config={}).name == "modellens-openai"
     assert ModellensVllmProvider(base_url="http://127.0.0.1:1/v1", config={}).priority == 100
