@@ -14,7 +14,7 @@ from pytest_modellens.suite.slo import Slo, slo_met
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["FACTS", "SLO", "VALUES", "Session", "case_key", "differences", "session_of", "unfit"]
+__all__ = ["FACTS", "SLO", "VALUES", "Session", "case_key", "differences", "machine_facts", "session_of", "unfit"]
 
 VALUES = (
     "completion_tokens",
@@ -89,7 +89,7 @@ def session_of(name: str, meta: Mapping[str, Any], records: Iterable[Mapping[str
         if row["case"] in doubtful:
             # A request whose measurement counts for nothing neither met the objectives nor missed them.
             row[GOODPUT] = None
-    machine = {**_machine(meta), "metric_definitions": definitions or METRIC_DEFINITIONS}
+    machine = {**machine_facts(meta), "metric_definitions": definitions or METRIC_DEFINITIONS}
     return Session(name=name, made_at=meta.get("started_at"), machine=machine, cases=cases, rows=rows)
 
 
@@ -138,7 +138,8 @@ def _server(servers: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, 
     }  # fmt: skip
 
 
-def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
+def machine_facts(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of the machine that run.json tells, as sessions hold them."""
     machine = _mapping(_mapping(meta.get("environment")).get("machine"))
     memory = machine.get("ram_total_mb")
     return {

@@ -68,6 +68,8 @@ class CellData:
         """Failed measured requests by class."""
         self.columns = {name: array("d") for name in (*_COLUMNS, "itl_ms")}
         """Values of the averaged requests that have one; gaps pooled."""
+        self.blocks: dict[str, array[int]] = {name: array("q") for name in _COLUMNS}
+        """The block of each of these, where two servers were asked in turn; empty elsewhere."""
         self.server: dict[str, array[float]] = {}
         """The server's own timings of the averaged requests, in ms, by name."""
         self.facts: dict[str, set[Any]] = {
@@ -125,6 +127,8 @@ class CellData:
             # An adapter of somebody else's may claim NaN, which would make every statistic NaN.
             if value is not None and isfinite(value):
                 self.columns[name].append(value)
+                if record.get("arm"):
+                    self.blocks[name].append(record["round"])
         self.columns["itl_ms"].extend(record.get("itl_ms") or ())
         for name, value in (record.get("server_timings") or {}).items():
             self.server.setdefault(name, array("d")).append(value)

@@ -279,12 +279,17 @@ REQUEST_COLUMNS = (
 """requests.csv, in order: one row a request, warm-up and failed ones too."""
 
 
-HARDWARE_COLUMNS = (
+_MEANWHILE = (
     Column("suite", "", "suite file of the cell that was measured meanwhile"),
     Column("case", "", "case of that cell"),
     Column("params", "", "point of its matrix, as JSON", value=partial(_json, "params")),
     Column("provider", "", "provider of that cell"),
     Column("model", "", "model of that cell"),
+)
+_VERSION = Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION)
+
+HARDWARE_COLUMNS = (
+    *_MEANWHILE,
     Column("at", "", "wall time of the sample, UTC"),
     Column("at_ms", "ms", "time since the cell's start"),
     Column("cpu_percent", "%", "whole machine since the sample before (100 = every core)"),
@@ -301,16 +306,12 @@ HARDWARE_COLUMNS = (
     Column("gpu_power_limit_w", "W", "power that the driver allows all GPUs together"),
     Column("process_gpu_memory_mb", "MB", "GPU memory of the server's processes"),
     Column("cpu_energy_j", "J", "energy of all CPU packages since the cell's start (RAPL)"),
-    Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
+    _VERSION,
 )
 """hardware.csv, in order: one row a sample."""
 
 SERVER_COLUMNS = (
-    Column("suite", "", "suite file of the cell that was measured meanwhile"),
-    Column("case", "", "case of that cell"),
-    Column("params", "", "point of its matrix, as JSON", value=partial(_json, "params")),
-    Column("provider", "", "provider of that cell"),
-    Column("model", "", "model of that cell"),
+    *_MEANWHILE,
     Column("at", "", "wall time of the answer, UTC"),
     Column("at_ms", "ms", "time since just before the cell"),
     Column("phase", "", "before, during or after the cell"),
@@ -322,7 +323,7 @@ SERVER_COLUMNS = (
     Column("cached_tokens", "", "tokens of prompts that its cache had since its start"),
     Column("generation_tokens", "", "tokens written since its start"),
     Column("preemptions", "", "requests that lost their place in the cache since its start"),
-    Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
+    _VERSION,
 )
 """server.csv, in order: one row an answer of the server's Prometheus page."""
 
@@ -337,7 +338,7 @@ TIMELINE_COLUMNS = (
     Column("kind", "", "content, reasoning or tool"),
     Column("tokens", "", "tokens of the event; empty when not known"),
     Column("has_content", "", "whether it has visible text"),
-    Column("schema_version", "", "version of records and of these columns", value=lambda _: SCHEMA_VERSION),
+    _VERSION,
 )
 """timeline.csv, in order: one row an event."""
 

@@ -2,7 +2,7 @@
 
 What each was measured in is a session, the unit of `gate.stored`: requests of one session share its clocks, neighbours
 and server start, so that more of them do not tell sessions apart any better. Two configurations of one run share the
-session, and differ by their server's start alone.
+session, and differ by their server's start alone. Two that answered in turn are compared block by block.
 """
 
 from __future__ import annotations
@@ -65,35 +65,48 @@ def ratios(
     *,
     calibration: Calibration,
     is_one_session: bool,
+    blocks: tuple[Mapping[str, Sequence[int]], Mapping[str, Sequence[int]]] | None = None,
 ) -> Ratios | None:
-    """Return by what factor `second` differs from `first`; None without a case.
+    """Return by what factor `second` differs from `first`; None without a case, or with too few blocks of both.
 
     Args:
         first: a metric of one configuration: by case the values of its requests, at least `MIN_VALUES` above 0.
         second: the same of the other; the same cases.
         calibration: how much the machine's numbers vary by themselves.
         is_one_session: whether both were measured in one run.
+        blocks: of `first` and `second`, by case the block of each value, where both were asked in turn.
     """
-    from pytest_modellens.gate.frames import table_of
+    from pytest_modellens.gate.frames import IncomparableError, table_of
     from pytest_modellens.gate.limits import RelativeLimit
+    from pytest_modellens.gate.paired import blocks_of, compare_blocks
     from pytest_modellens.gate.stored import compare_sessions
 
     if not first:
         return None
-    table = table_of(_frame(first), _frame(second), design="stored")
-    known = replace(calibration, session_sd=0.0) if is_one_session else calibration
+    frames = [_frame(values, of and of[at]) for at, (values, of) in enumerate(((first, blocks), (second, blocks)))]
+    table = table_of(*frames, design="stored" if blocks is None else "ab")
     # Neither is what the other must not fall behind: any limit names the column.
     values = table.values(RelativeLimit("value", -NEAR))
-    found = compare_sessions(table, values, sign=1, calibration=known)
+    if blocks is None:
+        known = replace(calibration, session_sd=0.0) if is_one_session else calibration
+        found = compare_sessions(table, values, sign=1, calibration=known)
+    else:
+        try:
+            found = compare_blocks(blocks_of(table, values), sign=1, calibration=calibration)
+        except IncomparableError:
+            return None
     return Ratios(dict(zip(table.cases, _ratios(found.cases), strict=True)), _ratios(found.overall)[0])
 
 
-def _frame(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+def _frame(values: Mapping[str, Sequence[float]], blocks: Mapping[str, Sequence[int]] | None) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
     names = np.repeat(np.array([*values]), [len(of) for of in values.values()])
-    return pd.DataFrame({"job": 0, "case": names, "value": np.concatenate([np.asarray(of) for of in values.values()])})
+    frame = pd.DataFrame({"job": 0, "case": names, "value": np.concatenate([np.asarray(of) for of in values.values()])})
+    if blocks is None:
+        return frame
+    return frame.assign(start=0, block=np.concatenate([np.asarray(blocks[name]) for name in values]))
 
 
 def _ratios(effects: Effects) -> list[Ratio]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_modellens.gate.calibration import Calibration
 from pytest_modellens.report.columns import METRICS
 from pytest_modellens.report.compare import LEVEL, NEAR
 from pytest_modellens.report.comparison import by_series
@@ -137,8 +138,16 @@ def _how_sure(known: Sequence[Comparison], sure: dict[str, float]) -> str:
         return f"How sure that is: of {pairs} pairs of servers that are equally fast, one would look this different."
     return (
         f"How sure that is: of {pairs} pairs of single runs of one unchanged server, one would look this different, if "
-        "sessions here differ by 2 %, which is assumed."
+        f"sessions here differ by {_sessions(known)}."
     )
+
+
+def _sessions(known: Sequence[Comparison]) -> str:
+    """Return by how much sessions differ, and whether anybody looked."""
+    found = [one.known.session_sd for one in known if one.known is not None]
+    if len(found) < len(known):
+        return f"{100 * Calibration().session_sd:.0f} %, which is assumed (modellens calibrate measures it)"
+    return f"{_percent(max(found))}, as they did when this machine was calibrated"
 
 
 def _against(known: Sequence[Comparison], *, sign: int, better: str) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,6 +163,42 @@ def test_any_run_has_a_report(tmp_path: Path, name: str) -> None:
     json.dumps(summary_json([run]), allow_nan=False)
     write_csv(tmp_path, run, rows)
     assert "nan" not in (tmp_path / "summary.csv").read_text().lower()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_any_run_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    rows, meta, expected = RUNS[name]
+    folder = runs.folder(tmp_path, [], **{**runs.META, **meta})
+    # As another program would write it, not-a-number too.
+    (folder / "requests.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (folder / "hardware.jsonl").unlink()
+    assert main(["show", str(folder)]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert not re.search(r"(^|[\s/])nan\b", output.out.lower())
+    assert "None" not in output.out
+    if not any(row["phase"] == "measured" for row in rows):
+        assert "no measured requests" in output.out
+    if "cut off" in expected:
+        assert "note: the run was cut off, or is still running" in output.out
+    if name == "NaN everywhere":
+        assert "requests.jsonl:1: is not a JSON object; left out" in output.out
+        assert main(["report", str(folder), "--csv"]) == 0
+        assert "nan" not in (folder / "summary.csv").read_text().lower()
+
+
+def test_file_system_that_may_only_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Permissions do not bind root, which tests may run as.
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    folder = runs.folder(tmp_path)
+    monkeypatch.setattr("pytest_modellens.report.page.write_whole", refuse)
+    assert main(["report", str(folder)]) == 1
+    told = capsys.readouterr().err
+    assert told == f"modellens: {folder}/report.html: the report cannot be written (Read-only file system)\n"
 
 
 @pytest.mark.parametrize("name", RUNS)

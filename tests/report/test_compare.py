@@ -99,3 +99,24 @@ def test_resolution_is_the_difference_that_is_seen_95_times_in_100() -> None:
     visible = overall(0, is_one_session=True).resolution
     found = [overall(seed, gain=visible, is_one_session=True) for seed in range(100)]
     assert sum(one.is_different for one in found) >= 92
+
+
+def test_servers_asked_in_turn_are_compared_block_by_block() -> None:
+    machine = Machine(3)
+    logs = machine.arm(0.0), machine.arm(0.0, drop=0.07)
+    (metric,) = judge(frame(logs[0]), frame(logs[1]), limits={"tokens_per_second": -0.05}).metrics
+    first, second = ({f"case{at}": [*np.exp(row)] for at, row in enumerate(arm)} for arm in logs)
+    blocks = {name: range(len(values)) for name, values in first.items()}
+    found = ratios(first, second, calibration=KNOWN, is_one_session=True, blocks=(blocks, blocks))
+    assert found is not None
+    assert found.overall.value - 1 == pytest.approx(metric.estimate)
+    assert found.overall.is_different
+    assert found.overall.resolution < 0.06
+    alone = ratios(first, second, calibration=KNOWN, is_one_session=True)
+    assert alone is not None
+    assert found.overall.resolution < alone.overall.resolution
+
+
+def test_too_few_blocks_have_no_ratio() -> None:
+    values, blocks = {"a": [1.0, 2.0, 3.0]}, ({"a": [0, 1, 2]}, {"a": [7, 8, 9]})
+    assert ratios(values, values, calibration=KNOWN, is_one_session=True, blocks=blocks) is None

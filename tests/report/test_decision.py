@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_modellens.cli import main
+from pytest_modellens.gate.calibrations import MachineCalibration, StoredEstimate, StoredSpread, write_calibration
+from pytest_modellens.gate.session import machine_facts
 from pytest_modellens.report.comparison import comparisons
 from pytest_modellens.report.decision import decisions
 from pytest_modellens.report.series import cells_of
 from pytest_modellens.report.source import read
+from tests.gate.servers import Machine
 from tests.report import runs, simulated
 
 if TYPE_CHECKING:
@@ -176,3 +179,56 @@ def test_page_of_two_runs_says_what_to_deploy_and_how_sure_that_is(tmp_path: Pat
     html = (old / "comparison.html").read_text(encoding="utf-8")
     for said in ("new is faster than old", "Of these two, new is the one to deploy.", "How sure that is: of "):
         assert said in html
+
+
+def calibrated(folder: Path, session_sd: float) -> None:
+    """Write a calibration of the machine of `runs.META` beside the runs."""
+
+    def estimate(used: float) -> StoredEstimate:
+        return StoredEstimate(used=used, seen=used, low=None, high=None)
+
+    spread = StoredSpread(session_sd=estimate(session_sd), start_sd=estimate(0.001), rho=estimate(0.1))
+    found = MachineCalibration(
+        made_at="2026-11-01T00:00:00+00:00",
+        machine=machine_facts(runs.META),
+        sessions=[["a"], ["b"]],
+        span_h=None,
+        requests=9,
+        metrics={"tokens_per_second": spread, "ttft_ms": spread},
+    )
+    write_calibration(folder, found)
+
+
+def test_calibration_of_the_machine_decides_how_sure_that_is(tmp_path: Path) -> None:
+    folders = simulated.two_runs(tmp_path, gain=0.12)
+    (before,) = decided(*map(read, folders))
+    calibrated(tmp_path, 0.004)
+    (after,) = decided(*map(read, folders))
+    assert (before.title, after.title) == ("No clear difference between old and new", "new is faster than old")
+    assert "sessions here differ by 0.4 %, as they did when this machine was calibrated" in after.sentences[-1]
+    for file in (tmp_path / "calibrations").iterdir():
+        file.write_text("{")
+    assert decided(*map(read, folders)) == [before]
+
+
+def test_assumption_is_said_where_nobody_calibrated(tmp_path: Path) -> None:
+    (found,) = decided(*map(read, simulated.two_runs(tmp_path, gain=0.4)))
+    assert "if sessions here differ by 2 %, which is assumed (modellens calibrate measures it)." in found.sentences[-1]
+
+
+def test_servers_of_one_run_that_were_asked_in_turn_are_told_apart_better() -> None:
+    machine = Machine(5, cases=6)
+    session = machine.session()
+    rows = simulated.rows(machine, session=session)
+    other = simulated.rows(machine, session=session, gain=0.04, provider="sglang")
+    (apart,) = [one for one in comparisons(cells_of([runs.run([*rows, *other])])) if one.metric == "ttft_ms"]
+    turns = [{**row, "arm": "baseline"} for row in rows] + [{**row, "arm": "candidate"} for row in other]
+    (paired,) = [one for one in comparisons(cells_of([runs.run(turns)])) if one.metric == "ttft_ms"]
+    assert (apart.is_in_turn, paired.is_in_turn) == (False, True)
+    assert apart.overall is not None
+    assert paired.overall is not None
+    assert paired.overall.high - paired.overall.low < apart.overall.high - apart.overall.low
+    few = [{**row, "round": row["round"] + 100 * (row["arm"] == "baseline")} for row in turns]
+    (none,) = [one for one in comparisons(cells_of([runs.run(few)])) if one.metric == "ttft_ms"]
+    assert none.overall is None
+    assert {*none.left_out.values()} == {"fewer than 3 blocks have values of both"}
