@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, fontManager
 
 from pytest_modellens.report.plots.distributions import ecdf, strip
 from pytest_modellens.report.plots.estimates import MOST_ROWS, forest, intervals
+from pytest_modellens.report.plots.glyphs import make_drawable
 from pytest_modellens.report.plots.hardware import hardware
 from pytest_modellens.report.plots.history import history
 from pytest_modellens.report.plots.loads import LoadPoint, goodput, knee, sweep
@@ -108,6 +112,45 @@ def test_plot_shows_hostile_text_as_text(text: str) -> None:
         }
         assert not any(name.lower().startswith("on") for element in root.iter() for name in element.attrib)
     assert drawn["ecdf"].image("png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_any_script_are_drawn_without_a_warning(name: str) -> None:
+    # Warnings are errors here, of glyphs that are missing too.
+    assert plots("日本語のモデル \U0001f642 हिन्दी")[name].image("png").startswith(b"\x89PNG")
+
+
+def figure_with(text: str) -> Figure:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_yticks([0, 1], [text, "plain"])
+    axes.set_title(text)
+    return figure
+
+
+def test_characters_without_a_font_are_drawn_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", only)
+    figure = figure_with("日本 é")
+    make_drawable(figure)
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    axes = figure.axes[0]
+    assert axes.get_title() == r"\u65e5\u672c é"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [r"\u65e5\u672c é", "plain"]
+    long = figure_with("日本語" * 9)
+    make_drawable(long)
+    assert len(long.axes[0].get_title()) == 32
+
+
+def test_characters_that_an_installed_font_has_are_drawn_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fonts = [FontEntry(name=name) for name in ("Noto Sans CJK JP", "Noto Color Emoji", "Courier")]
+    monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", fonts)
+    has = {"DejaVu Sans": {ord("é"), ord("p")}, "Noto Sans CJK JP": {ord("日")}}
+    monkeypatch.setattr("pytest_modellens.report.plots.glyphs._characters", lambda family: has.get(family, set()))
+    figure = figure_with("日本")
+    make_drawable(figure)
+    assert figure.axes[0].get_title() == r"日\u672c"
+    assert figure.axes[0].title.get_fontfamily() == ["DejaVu Sans", "Noto Sans CJK JP"]
 
 
 def test_numbers_of_a_page_are_those_that_were_drawn() -> None:

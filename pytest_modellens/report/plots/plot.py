@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from pytest_modellens.errors import MissingExtraError
+from pytest_modellens.report.plots.glyphs import make_drawable
 from pytest_modellens.report.plots.style import LIGHT, THEMES, parameters
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ class Plot:
         except ImportError as exc:
             raise MissingExtraError("plots need matplotlib, which is not installed (pip install matplotlib)") from exc
         with matplotlib.rc_context(parameters(theme)), warnings.catch_warnings():
-            # A model may have a name in a script that the font lacks; SVG leaves the font to the reader.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            if kind == "svg":
+                # A model may have a name in a script that the font lacks; SVG leaves the font to the reader.
+                warnings.filterwarnings("ignore", message="Glyph .* missing from")
             # A page writes the title itself; a file has to bring it.
             head = _HEAD if is_alone else 0.0
             figure = Figure(figsize=(self.width, self.height + head), dpi=72)
@@ -103,6 +105,8 @@ class Plot:
                 panel = figure.subfigures(2, 1, squeeze=False, height_ratios=(head, self.height), hspace=0)[1, 0]
                 panel.set_facecolor("none")
             self.draw(panel, theme)
+            if kind == "png":
+                make_drawable(figure)
             file = io.BytesIO()
             nothing = {"Date": None} if kind == "svg" else {"Software": None}
             figure.savefig(file, format=kind, dpi=_PNG_DPI, metadata=nothing)
