@@ -33,7 +33,9 @@ __all__ = ["append_markdown", "markdown", "summary_json", "write_json"]
 _MOST_ROWS = 200
 """A summary page takes 1 MiB; a longer table is no summary."""
 _MARKS = {"good": "✅", "bad": "❌", "unsure": "❔"}
-_ACTIVE = re.compile(r"[\\`*_\[\]#!|<>~$@&]|:(?=//|:)|(?<=:):|^\s*[-+]")
+_ACTIVE = re.compile(
+    r"[\\`*_\[\]#!|<>~$@&]|:(?=//|:)|(?<=:):|^\s*[-+]|(?<=www)\.|(?<=gh)-(?=\d)|^\d+[.)]", re.IGNORECASE
+)
 
 
 def markdown(runs: Sequence[ReportRun]) -> str:

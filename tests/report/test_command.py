@@ -277,8 +277,10 @@ def test_hostile_text_is_inert_in_files(tmp_path: Path, text: str) -> None:
                     assert not cell.lstrip().startswith(("=", "+", "-", "@"))
     shown = markdown([run])
     assert not {*shown} & {*"\x00\x07\x1b\x9b\r\t\u202e\u2066\u2028\ufeff"}
-    for active in ("<script", "<img", "](", "![", "@every", "::set", "\n::"):
+    for active in ("<script", "<img", "<!--", "<details", "](", "![", "@every", "@team", " #1", "::set", "\n::", "https://",
+                   "www.", "GH-1", "```", "~~~"):  # fmt: skip
         assert active not in shown
+    assert not runs.unseen(shown)
     assert {line.count("|") for line in shown.splitlines() if line.startswith("| ")} == {10}
     json.dumps(summary_json([run]), allow_nan=False)
     assert {*KEY} <= set(summary_json([run])["cells"][0])

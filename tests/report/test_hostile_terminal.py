@@ -22,6 +22,7 @@ COMMANDS = {
     "baseline add": ["baseline", "add", "latest"],
     "baseline show": ["baseline", "show", "main"],
     "recompute": ["recompute", "latest"],
+    "history": ["history"],
 }
 NAMES = [
     *(text for text in runs.HOSTILE if not {*text} & {*"/\x00\ud83d"} and len(text) < 100),
