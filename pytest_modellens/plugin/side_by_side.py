@@ -73,12 +73,16 @@ class SideBySide(Gate):
             f"plan: {cases} case{'s' * (cases > 1)} × {blocks} blocks × 1 request per arm: {requests} per arm",
         ]
 
-    @pytest.hookimpl(wrapper=True)
+    # Around everybody else, so that the terminal has ended its line of dots.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         sides = sides_of(self._config)
         try:
             result = yield
             self._conclude_all(session)
+        except (KeyboardInterrupt, pytest.exit.Exception, session.Failed, session.Interrupted):
+            self._lines = ["gate: not judged, since the run was stopped before its end"]
+            raise
         finally:
             sides.close()
         return result

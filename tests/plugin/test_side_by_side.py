@@ -374,7 +374,32 @@ CellRun.send = interrupted
     result = sided.run_apart(server, *GATE, *ab(old), "--modellens-blocks=3,6")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert len(records(sided, "candidate")) == len(records(sided, "baseline")) == int(at)
-    result.stdout.no_fnmatch_line("*gate: *")
+    result.stdout.fnmatch_lines(["gate: not judged, since the run was stopped before its end"])
+
+
+def test_run_that_stops_at_a_failure_is_not_judged(sided: Project, old: FakeServer) -> None:
+    with fake_server(failing(0)) as broken:
+        result = sided.run(broken, *GATE, *ab(old), "-x")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["gate: not judged, since the run was stopped before its end"])
+
+
+def test_servers_of_either_arm_may_be_looked_for(sided: Project, server: FakeServer, old: FakeServer) -> None:
+    sided.case()
+    arguments = (f"--provider=auto={server.url}", "--modellens-blocks=3", *ab(old))
+    result = sided.pytester.runpytest_inprocess(*arguments)
+    result.assert_outcomes(passed=1)
+    found = {(record["arm"], record["provider"], record["provider_kind"]) for record in sided.result.records}
+    assert found == {("baseline", "baseline", "llamacpp"), ("candidate", "llamacpp", "llamacpp")}
+
+
+def test_cassette_keeps_both_arms(
+    sided: Project, server: FakeServer, old: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sided.write("conftest.py", "")
+    sided.run(server, *ab(old), "--modellens-blocks=3", "--modellens-cassette=tapes").assert_outcomes(passed=3)
+    capsys.readouterr()
+    assert main(["recompute", "latest", "--results", str(sided.path / "results")]) == 0, capsys.readouterr()
 
 
 def test_spent_budget_ends_the_looks(
