@@ -10,6 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from pytest_modellens.cli import main
+from pytest_modellens.errors import StorageError
+from pytest_modellens.gate.calibrations import FOLDER
+from pytest_modellens.plugin import sides
 from pytest_modellens.plugin.options import SETTINGS
 from tests.plugin.fake_server import fake_server, stream
 
@@ -629,3 +632,41 @@ def test_ini_file_that_names_a_baseline_and_rounds_does_not_stand_in_the_way(pro
     found = project.pytester.parseconfigure(ONE, "--modellens-ab=http://a:1").stash[SETTINGS]
     assert found.beside is not None
     assert project.pytester.parseconfigure(ONE).stash[SETTINGS].beside is None
+
+
+def test_damaged_calibration_is_a_usage_error_before_anything_is_measured(
+    sided: Project, server: FakeServer, old: FakeServer
+) -> None:
+    sided.write(f"results/{FOLDER}/abc.json", "{")
+    result = sided.run(server, *GATE, *ab(old))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --modellens-ab: *abc.json*"])
+    assert server.chats == []
+
+
+def test_run_without_any_case_has_no_plan(project: Project, server: FakeServer, old: FakeServer) -> None:
+    project.write("test_plain.py", "def test_plain(): pass")
+    result = project.run(server, *GATE, *ab(old))
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.no_fnmatch_line("plan: *")
+    result.stdout.fnmatch_lines(["gate: nothing was measured, so nothing was judged"])
+
+
+def test_lock_that_is_lost_before_a_later_look_fails_the_test_and_keeps_the_rest(
+    sided: Project, server: FakeServer, old: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOISE", "0.1")
+    sided.case()
+    real, calls = sides.endpoint_lock, []
+
+    def lost(*providers: Any) -> Any:
+        calls.append(providers)
+        if len(calls) > 1:
+            raise StorageError("locks: cannot lock the server (read-only)")
+        return real(*providers)
+
+    monkeypatch.setattr(sides, "endpoint_lock", lost)
+    result = sided.run(server, *GATE, *ab(old), "--modellens-blocks=3,6")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*chat.yaml:3: locks: cannot lock the server (read-only)"])
+    assert len(records(sided, "candidate")) == 3
