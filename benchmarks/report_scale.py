@@ -1,6 +1,6 @@
 """A report on a run of a million requests: seconds, memory, and whether its numbers are numpy's.
 
-    python benchmarks/report_scale.py [--requests N]
+    python benchmarks/report_scale.py [--requests N] [--csv]
 
 Makes a run of N requests (1,000,000 by default, 32 tokens each, four cells) in a temporary folder, writes its report in
 a process of its own, and compares percentiles with numpy's over the same values.
@@ -78,7 +78,9 @@ def make(seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
-    count = parser.parse_args().requests
+    parser.add_argument("--csv", action="store_true", help="write the CSV files as well")
+    given = parser.parse_args()
+    count = given.requests
     records = [make(seed) for seed in range(DISTINCT)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "20261121T203000Z-scale"
@@ -94,9 +96,8 @@ def main() -> None:
         print(f"{count:,} requests, {size / 1e9:.2f} GB")
         began = time.perf_counter()
         summary = folder / "summary.json"
-        subprocess.run(
-            [sys.executable, "-m", "pytest_modellens.cli", "report", str(folder), "--json", str(summary)], check=True
-        )
+        command = [sys.executable, "-m", "pytest_modellens.cli", "report", str(folder), "--json", str(summary)]
+        subprocess.run([*command, *(["--csv"] if given.csv else [])], check=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         wall, cpu = time.perf_counter() - began, used.ru_utime + used.ru_stime
         print(f"report: {wall:.1f} s, of which {cpu:.1f} s of one core")

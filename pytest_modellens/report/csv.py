@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import StorageError
@@ -34,6 +35,7 @@ __all__ = [
 TIMELINE_REQUESTS = 200
 """Requests of each cell whose events are in timeline.csv; the events of all are in requests.jsonl."""
 
+_SHORT = 100
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
@@ -128,7 +130,15 @@ def _write(folder: Path, table: Table, rows: Iterable[Any]) -> None:
 def _cell(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return plain_text(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        # Most text is short and the same in every row: which case, which model, which clock.
+        return _short_text(value) if len(value) < _SHORT else plain_text(value)
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _short_text(text: str) -> str:
+    return plain_text(text)
 
 
 def plain_text(text: str) -> str:
