@@ -13,6 +13,7 @@ from pytest_modellens.cli import main
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.calibrations import FOLDER
 from pytest_modellens.plugin import sides
+from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from tests.plugin.fake_server import fake_server, stream
 
@@ -657,7 +658,7 @@ def test_lock_that_is_lost_before_a_later_look_fails_the_test_and_keeps_the_rest
 ) -> None:
     monkeypatch.setenv("NOISE", "0.1")
     sided.case()
-    real, calls = sides.endpoint_lock, []
+    real, calls = endpoint_lock, []
 
     def lost(*providers: Any) -> Any:
         calls.append(providers)
