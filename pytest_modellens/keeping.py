@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_modellens.stats.proof import TAIL, of_extreme, of_mean, of_percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_modellens.record import Record
     from pytest_modellens.stats.proof import Proof
@@ -69,7 +69,14 @@ def values_by_request(records: Sequence[Record], metric: str) -> list[list[float
     return [value if isinstance(value, list) else [value] for value in values if value is not None and value != []]
 
 
-def verdict_on(limit: str, proof: Proof, *, level: float, p_broken: float | None = None) -> LimitVerdict:
+def verdict_on(
+    limit: str,
+    proof: Proof,
+    *,
+    level: float,
+    p_broken: float | None = None,
+    show: Callable[[float], str] | None = None,
+) -> LimitVerdict:
     """Return the verdict on a limit.
 
     Args:
@@ -77,25 +84,29 @@ def verdict_on(limit: str, proof: Proof, *, level: float, p_broken: float | None
         proof: what the requests say.
         level: probability of "fail" where the limit is kept.
         p_broken: stands in for the proof's, where it was adjusted for there being many.
+        show: makes text of a value; None: with four digits.
     """
+    seen = _seen(proof, show or "{:.4g}".format)
     p_broken = proof.p_broken if p_broken is None else p_broken
     is_short = proof.n < proof.needed
     if p_broken <= level:
-        verdict, reason = "fail", f"not kept ({_seen(proof)})"
+        verdict, reason = "fail", f"not kept ({seen})"
     elif proof.p_kept <= TAIL:
-        verdict, reason = "pass", f"kept ({_seen(proof)})"
+        verdict, reason = "pass", f"kept ({seen})"
     else:
         verdict = "inconclusive"
-        reason = f"not decided ({_seen(proof)}"
+        reason = f"not decided ({seen}"
         reason += f"; too few: {proof.needed - proof.n} more could prove that it is kept)" if is_short else ")"
     missing = proof.needed - proof.n if verdict == "inconclusive" and is_short else None
     return LimitVerdict(limit, verdict, reason, proof.estimate, proof.low, proof.high, proof.n, missing)
 
 
-def _seen(proof: Proof) -> str:
+def _seen(proof: Proof, show: Callable[[float], str]) -> str:
     requests = f"{proof.n:,} request{'s' * (proof.n != 1)}"
-    ends = [f"{word} {end:.4g}" for word, end in (("at least", proof.low), ("at most", proof.high)) if end is not None]
+    ends = [
+        f"{word} {show(end)}" for word, end in (("at least", proof.low), ("at most", proof.high)) if end is not None
+    ]
     if proof.low == proof.high == proof.estimate:
         ends = []
     interval = f", {' and '.join(ends)} with 95 % each" if ends else ""
-    return f"it is {proof.estimate:.4g} in {requests}{interval}"
+    return f"it is {show(proof.estimate)} in {requests}{interval}"

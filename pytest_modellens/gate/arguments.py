@@ -12,12 +12,13 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?", re.ASCII)
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 
-def limits(text: str) -> dict[str, float]:
-    """Return limits by metric, of `tokens_per_second:-5%`."""
+def limits(text: str) -> str:
+    """Return `text`, if it is limits and bounds, such as `tokens_per_second:-5%`."""
     from pytest_modellens.gate.specs import parse_limits
 
     try:
-        return parse_limits(text)
+        parse_limits(text)
+        return text
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
 

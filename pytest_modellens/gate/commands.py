@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.errors import StorageError
+from pytest_modellens.errors import ConfigError, StorageError
 from pytest_modellens.gate.arguments import count, facts, limits
 from pytest_modellens.gate.calibrate_command import add_calibrate
 from pytest_modellens.text import printable
@@ -30,7 +30,7 @@ def add_commands(commands: Any) -> None:
         required=True,
         type=limits,
         metavar="METRIC:CHANGE",
-        help="tokens_per_second:-5%%",
+        help="such as tokens_per_second:-5%%, or a bound, such as tokens_per_second:>=40; repeatable",
     )
     gate.add_argument("--baseline", default="main", metavar="NAME", help="baseline, or its folder (default: main)")
     gate.add_argument("--alpha", type=float, default=0.01, help="unchanged servers called slower (default: 0.01)")
@@ -91,26 +91,49 @@ def _session(options: argparse.Namespace) -> tuple[Session, list[str]]:
 def _gate(options: argparse.Namespace) -> int:
     import shutil
 
+    from pytest_modellens.gate.absolute import judge_absolute
     from pytest_modellens.gate.baseline import baseline_folder, read_baseline
-    from pytest_modellens.gate.calibrations import read_calibrations
-    from pytest_modellens.gate.recorded import recorded_sides
+    from pytest_modellens.gate.calibrations import known_for, read_calibrations
+    from pytest_modellens.gate.recorded import candidate_session, recorded_sides
     from pytest_modellens.gate.run import judge_run
     from pytest_modellens.gate.show import verdict_lines
+    from pytest_modellens.gate.show_bounds import bound_lines
+    from pytest_modellens.gate.specs import parse_bounds, parse_limits
     from pytest_modellens.storage import find_run
 
-    limits = {name: limit for given in options.gate for name, limit in given.items()}
-    about: dict[str, Any] = {
-        "limits": limits,
-        "alpha": options.alpha,
-        "may_differ": options.may_differ,
-        "calibrations": read_calibrations(options.results),
-    }
-    found = recorded_sides(find_run(options.results, options.run), **about)
-    if found is None:
-        session, _ = _session(options)
-        found = judge_run(read_baseline(baseline_folder(options.results, options.baseline)), session, **about)
-    print("\n".join(verdict_lines(found, width=shutil.get_terminal_size().columns)))
-    return found.exit_status
+    try:
+        changes, bounds = parse_limits(" ".join(options.gate)), parse_bounds(" ".join(options.gate))
+    except ValueError as exc:
+        raise ConfigError(f"--gate: {exc}") from None
+    folder, calibrations = find_run(options.results, options.run), read_calibrations(options.results)
+    # Together they err as seldom as one alone.
+    alpha = options.alpha / (2 if changes and bounds else 1)
+    width = shutil.get_terminal_size().columns
+    lines: list[str] = []
+    statuses = []
+    if changes:
+        about: dict[str, Any] = {
+            "limits": changes,
+            "alpha": alpha,
+            "may_differ": options.may_differ,
+            "calibrations": calibrations,
+        }
+        found = recorded_sides(folder, **about)
+        if found is None:
+            session, _ = _session(options)
+            found = judge_run(read_baseline(baseline_folder(options.results, options.baseline)), session, **about)
+        lines += verdict_lines(found, width=width)
+        statuses.append(found.exit_status)
+    if bounds:
+        session = candidate_session(folder)
+        if not session.cases:
+            raise StorageError(f"{session.name}: nothing was measured")
+        known = known_for(calibrations, session.machine, [bound.name for bound in bounds])
+        bounded = judge_absolute(session, bounds, alpha=alpha, calibration=None if known is None else known.calibration)
+        lines += bound_lines(bounded, width=width)
+        statuses.append(bounded.exit_status)
+    print("\n".join(lines))
+    return min(statuses, key=(1, 4, 3, 0).index)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -13,13 +13,15 @@ from pytest_modellens.suite.limits import METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GOODPUT", "RelativeLimit", "relative_limits"]
+__all__ = ["GATED", "GOODPUT", "PERCENTILES", "RelativeLimit", "relative_limits"]
 
 GOODPUT = "goodput"
 """Share of requests that succeeded and met every SLO; its limits are percentage points."""
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
-_GATED = {name: metric.better for name, metric in METRICS.items() if metric.better and name not in
-          {"itl_ms", "inter_chunk_ms"}}  # fmt: skip
+_POOLED = {"itl_ms", "inter_chunk_ms"}
+GATED = {name: metric.better for name, metric in METRICS.items() if metric.better and name not in _POOLED}
+GATED[GOODPUT] = "higher"
+"""Which direction is better, by metric that a gate can judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def relative_limits(limits: Mapping[str, float]) -> tuple[RelativeLimit, ...]:
 
 def _checked(name: str, limit: float) -> RelativeLimit:
     metric, dot, statistic = name.partition(".")
-    known = {**_GATED, GOODPUT: "higher"}
+    known = GATED
     if metric in METRICS and metric not in known:
         raise ConfigError(f"{name}: cannot be gated ({', '.join(known)} can)")
     if metric not in known:

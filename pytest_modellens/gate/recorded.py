@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.session import Session
     from pytest_modellens.storage import Run
 
-__all__ = ["recorded_session", "recorded_sides", "session_in"]
+__all__ = ["candidate_session", "recorded_session", "recorded_sides", "session_in"]
 
 _NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
 """Fields without which a line is no record."""
@@ -36,6 +36,18 @@ def recorded_session(folder: Path) -> tuple[Session, list[str]]:
     wrong = [] if run.meta.get("exit_status") == 0 else ["the run failed, or was cut off"]
     wrong += [printable(problem) for problem in run.problems]
     return session_of(folder.name, run.meta, records), wrong + unfit(run.meta, records)
+
+
+def candidate_session(folder: Path) -> Session:
+    """Return the session of a run, of two servers side by side that of the candidate.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    from pytest_modellens.gate.absolute import of_candidate
+
+    run, records = _read(folder)
+    return session_of(folder.name, run.meta, of_candidate(records))
 
 
 def recorded_sides(folder: Path, **about: Any) -> RunVerdict | None:

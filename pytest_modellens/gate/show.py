@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.verdict import MetricVerdict
 
-__all__ = ["calibration_line", "change_lines", "verdict_lines"]
+__all__ = ["calibration_line", "change_lines", "verdict_lines", "wrapped"]
 
 _SHOWN = 10
 
@@ -39,7 +39,7 @@ def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
         lines.append(calibration_line(run.calibration))
     lines += _named("not in the baseline", run.missing)
     lines += _named("in the baseline, not run", run.not_run)
-    return [part for line in lines for part in _wrapped(line, width)]
+    return [part for line in lines for part in wrapped(line, width)]
 
 
 def change_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
@@ -54,7 +54,7 @@ def change_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
             show_change(metric.metric, value) for value in (metric.estimate, metric.low, metric.high)
         )
         lines.append(f"{metric.metric}: changed by {estimate} (90 % interval {low} to {high})")
-    return [part for line in lines for part in _wrapped(line, width)]
+    return [part for line in lines for part in wrapped(line, width)]
 
 
 def _beside(run: RunVerdict) -> str:
@@ -98,6 +98,7 @@ def _named(what: str, keys: Iterable[str]) -> list[str]:
     return [f"{what}: {printable(name)}" for name in names[:_SHOWN]] + more
 
 
-def _wrapped(line: str, width: int) -> list[str]:
+def wrapped(line: str, width: int) -> list[str]:
+    """Return a line in parts of at most `width` columns where words allow, further ones indented."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.gate.bounds import EXAMPLE, AbsoluteLimit, is_absolute, parse_bound
 from pytest_modellens.gate.limits import GOODPUT, relative_limits
 from pytest_modellens.gate.session import FACTS
 
-__all__ = ["parse_alpha", "parse_blocks", "parse_facts", "parse_inconclusive", "parse_limits", "show_change"]
+__all__ = [
+    "parse_alpha",
+    "parse_blocks",
+    "parse_bounds",
+    "parse_facts",
+    "parse_inconclusive",
+    "parse_limits",
+    "show_change",
+]
 
 MIN_BLOCKS = 3
 """Fewer blocks show no spread to judge by."""
@@ -16,7 +25,7 @@ _SPEC = re.compile(r"([\w.]+):([+-])(\d+(?:\.\d+)?)(%|pp)", re.ASCII)
 
 
 def parse_limits(text: str) -> dict[str, float]:
-    """Return limits by metric, from one or more of them with white space between.
+    """Return limits by metric, from one or more of them with white space between; bounds among them are checked only.
 
     Raises:
         ValueError: with a text that follows an option's name: "must be …".
@@ -24,10 +33,16 @@ def parse_limits(text: str) -> dict[str, float]:
     if not text.strip():
         raise ValueError("must not be empty")
     limits: dict[str, float] = {}
+    parse_bounds(text)
     for part in text.split():
+        if is_absolute(part):
+            continue
         match = _SPEC.fullmatch(part)
         if match is None:
-            raise ValueError("must be a metric and its allowed change, such as tokens_per_second:-5% or ttft_ms:+10%")
+            raise ValueError(
+                "must be a metric and its allowed change, such as tokens_per_second:-5%, or its bound, such as "
+                f"{EXAMPLE}"
+            )
         name, sign, number, unit = match.groups()
         if (name == GOODPUT) != (unit == "pp"):
             right = "pp, percentage points: goodput:-2pp" if name == GOODPUT else "%, such as tokens_per_second:-5%"
@@ -35,11 +50,22 @@ def parse_limits(text: str) -> dict[str, float]:
         if name in limits:
             raise ValueError(f"must not name {name} twice")
         limits[name] = float(number) / 100 * (1 if sign == "+" else -1)
+    if not limits:
+        return {}
     try:
         relative_limits(limits)
     except ConfigError as exc:
         raise ValueError(f"cannot be used: {str(exc).partition(' (got')[0]}") from None
     return limits
+
+
+def parse_bounds(text: str) -> tuple[AbsoluteLimit, ...]:
+    """Return the bounds among what `parse_limits` takes; raises ValueError as it does."""
+    found = [parse_bound(part) for part in text.split() if is_absolute(part)]
+    for number, bound in enumerate(found):
+        if bound.name in {other.name for other in found[:number]}:
+            raise ValueError(f"must not bound {bound.name} twice")
+    return tuple(found)
 
 
 def parse_alpha(text: str) -> float:

@@ -93,6 +93,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_modellens.plugin.gating import Gate
 
         config.pluginmanager.register(Gate(config, settings), "modellens-gate")
+    if settings.bounds:
+        from pytest_modellens.plugin.bounding import AbsoluteGate
+
+        config.pluginmanager.register(AbsoluteGate(config, settings), "modellens-absolute-gate")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str] | None:

@@ -14,8 +14,8 @@ from pytest_modellens.gate.run import judge_run
 from pytest_modellens.gate.session import case_key, session_of, unfit
 from pytest_modellens.gate.show import verdict_lines
 from pytest_modellens.gate.verdict import MIN_SESSIONS
-from pytest_modellens.plugin.gate_asked import check_gate_options, gate_is_given
-from pytest_modellens.plugin.reports import Passes
+from pytest_modellens.plugin.gate_asked import alpha_of, check_gate_options, gate_is_given
+from pytest_modellens.plugin.reports import Passes, note_in_junit
 from pytest_modellens.plugin.stash import RECORDER
 from pytest_modellens.plugin.warned import ModelLensWarning, warn
 
@@ -110,10 +110,11 @@ class Gate:
         """A gate that sees nothing must not look like one that passed."""
         if session.testsfailed:
             return  # nor does it
+        is_gate = self._settings.gate or self._settings.bounds
         if not self._settings.providers and gate_is_given(self._config):
-            flag = "--modellens-gate" if self._settings.gate else "--modellens-update-baseline"
+            flag = "--modellens-gate" if is_gate else "--modellens-update-baseline"
             raise pytest.UsageError(f"{flag}: nothing was measured (name the server, such as --provider vllm)")
-        if self._settings.providers and self._settings.gate and session.testscollected:
+        if self._settings.providers and is_gate and session.testscollected:
             self._lines = ["gate: nothing was measured, so nothing was judged"]
             self._warn(self._lines[0])
 
@@ -126,7 +127,7 @@ class Gate:
             read_baseline(self._folder),
             candidate,
             limits=limits,
-            alpha=self._settings.alpha or 0.01,
+            alpha=alpha_of(self._settings),
             may_differ=self._may_differ,
             calibrations=self._calibrations,
         )
@@ -136,6 +137,7 @@ class Gate:
         """Say what the verdict is, and have tests fail accordingly."""
         self._lines = verdict_lines(run, width=self._config.get_terminal_writer().fullwidth)
         self._config.stash[RECORDER].meta["gate"] = run.to_json()
+        note_in_junit(self._config, "modellens_gate", run.name)
         text = "\n".join(verdict_lines(run))
         if run.name == "regression":
             self._fail(self._concerned(run), "call", text)

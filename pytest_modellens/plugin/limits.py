@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from pytest_modellens.keeping import judge_limit
+from pytest_modellens.plugin.warned import ModelLensWarning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,7 @@ __all__ = ["ModelLensLimitWarning", "good_records", "limits_of", "what_fails"]
 KEY = ("suite", "case", "params", "provider", "model")
 
 
-class ModelLensLimitWarning(pytest.PytestWarning):
+class ModelLensLimitWarning(ModelLensWarning):
     """The requests of a case are too few to say whether a limit is kept."""
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from pytest_modellens.cost import PriceTable
+    from pytest_modellens.gate.bounds import AbsoluteLimit
 
 __all__ = ["AUTO", "OPTIONS", "SETTINGS", "Option", "ProviderSpec", "Settings", "add_options", "seconds", "url_value"]
 
@@ -94,7 +95,8 @@ OPTIONS = (
     Option(
         "gate",
         "METRIC:CHANGE",
-        "Fail when a metric got worse by more, such as tokens_per_second:-5%; repeatable (default: judge nothing)",
+        "Fail when a metric got worse by more, such as tokens_per_second:-5%, or is beyond a bound, such as "
+        "tokens_per_second:>=40; repeatable (default: judge nothing)",
         of_gate("parse_limits"),
         repeatable=True,
     ),
@@ -205,7 +207,9 @@ class Settings:
     cassette_limit: int | None = None
     """In bytes."""
     gate: Mapping[str, float] | None = None
-    """Signed change that is allowed, by metric."""
+    """Signed change that is allowed, by metric; None without any."""
+    bounds: tuple[AbsoluteLimit, ...] = ()
+    """What metrics must be at least, or may be at most."""
     ab: str | None = None
     blocks: tuple[int, ...] | None = None
     beside: ProviderSpec | None = None
@@ -236,6 +240,8 @@ class Settings:
             if raw is not None:
                 name = option.dest.removeprefix("modellens_")
                 values[name] = _parsed(option, source, raw)
+                if name == "gate":
+                    values["bounds"], values["gate"] = of_gate("parse_bounds")(raw), values["gate"] or None
                 if source == option.dest:
                     from_ini.add(name)
         providers = _providers(config, env)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-__all__ = ["Passes"]
+__all__ = ["Passes", "note_in_junit"]
 
 
 class _Pass(NamedTuple):
@@ -25,7 +25,7 @@ class Passes:
     def note(self, report: pytest.TestReport) -> None:
         """Take notice of a report, after everybody else."""
         if report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
-            junit = self._junit()
+            junit = _junit(self._config)
             # Until the test's teardown is reported, this is the element that its call has just been written to.
             self._passes[report.nodeid] = _Pass(report, junit and junit.node_reporter(report))
         elif report.failed:
@@ -64,12 +64,20 @@ class Passes:
         counted = terminal.stats.get("passed", []) if terminal is not None else []
         if passed.report in counted:
             counted.remove(passed.report)
-        junit = self._junit()
+        junit = _junit(self._config)
         if junit is not None and passed.written in junit.node_reporters_ordered:
             junit.node_reporters_ordered.remove(passed.written)
             junit.stats["passed"] -= 1
 
-    def _junit(self) -> Any:
-        """Return the plugin that writes JUnit's file; None without one. Pytest gives it no name."""
-        plugins = self._config.pluginmanager.get_plugins()
-        return next((plugin for plugin in plugins if hasattr(plugin, "node_reporters_ordered")), None)
+
+def note_in_junit(config: pytest.Config, name: str, value: str) -> None:
+    """Give JUnit's file a property of the whole run, if there is one."""
+    junit = _junit(config)
+    if junit is not None:
+        junit.add_global_property(name, value)
+
+
+def _junit(config: pytest.Config) -> Any:
+    """Return the plugin that writes JUnit's file; None without one. Pytest gives it no name."""
+    plugins = config.pluginmanager.get_plugins()
+    return next((plugin for plugin in plugins if hasattr(plugin, "node_reporters_ordered")), None)

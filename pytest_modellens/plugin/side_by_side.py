@@ -14,7 +14,7 @@ from pytest_modellens.gate.sides import arms_of, judge_sides
 from pytest_modellens.plugin.arms import why_not
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.evidence import plain
-from pytest_modellens.plugin.gate_asked import check_gate_options
+from pytest_modellens.plugin.gate_asked import alpha_of, check_gate_options
 from pytest_modellens.plugin.gating import Gate
 from pytest_modellens.plugin.limits import limits_of
 from pytest_modellens.plugin.progress import Progress
@@ -118,7 +118,7 @@ class SideBySide(Gate):
             recorder.meta,
             recorder.records,
             limits=self._settings.gate or _SHOWN,
-            alpha=self._settings.alpha or 0.01,
+            alpha=alpha_of(self._settings),
             # Where nothing is judged, nothing has to be alike.
             may_differ=self._may_differ if self._settings.gate else FACTS,
             calibrations=self._calibrations,

@@ -92,6 +92,7 @@ def summary_json(runs: Sequence[ReportRun]) -> dict[str, Any]:
         "verdict": next(one for one in verdicts if one["topic"] == "measurement"),
         "verdicts": verdicts,
         "gate": run.meta.get("gate"),
+        "absolute_gate": run.meta.get("absolute_gate"),
         "comparisons": [_plain(one) for one in compared],
         "cells": [
             {**{column.name: _finite(column.of(cell.summary)) for column in SUMMARY.columns}, "state": cell.state}

@@ -83,8 +83,8 @@ BAD = [
         "gate",
         "tokens_per_second",
         (
-            "must be a metric and its allowed change, such as tokens_per_second:-5% or ttft_ms:+10% "
-            "(got 'tokens_per_second')"
+            "must be a metric and its allowed change, such as tokens_per_second:-5%, or its bound, such as "
+            "tokens_per_second:>=40 (got 'tokens_per_second')"
         ),
     ),
     (
