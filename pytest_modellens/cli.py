@@ -117,9 +117,11 @@ def _parser() -> argparse.ArgumentParser:
 
     from pytest_modellens.gate.commands import add_commands
     from pytest_modellens.history.command import add_history
+    from pytest_modellens.report.export_command import add_export
 
     add_commands(commands)
     add_history(commands)
+    add_export(commands)
 
     truth = commands.add_parser("truth", help="serve scripted answers whose send times are known")
     truth.add_argument("--port", default="0", metavar="N", help="port of 127.0.0.1 (default: a free one)")

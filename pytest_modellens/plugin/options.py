@@ -15,6 +15,7 @@ from pytest_modellens.plugin.values import (
     count_or_none,
     formats,
     of_gate,
+    prices_of,
     seconds,
     size,
     text,
@@ -255,7 +256,7 @@ class Settings:
             suite_globs=tuple(config.getini("modellens_suite_files")),
             strict=_strict(config, env),
             selfcheck=config.getoption("modellens_selfcheck"),
-            prices=_prices(config) if providers else None,
+            prices=prices_of(config) if providers else None,
             update_baseline=config.getoption("modellens_update_baseline"),
             require_baseline=config.getoption("modellens_require_baseline"),
             from_ini=frozenset(from_ini),
@@ -376,15 +377,6 @@ def _strict(config: pytest.Config, env: Mapping[str, str]) -> bool:
         return variable.lower() in _YES
     from_ini = config.getini("modellens_strict")
     return env.get("CI", "").lower() in _YES if from_ini is None else bool(from_ini)
-
-
-def _prices(config: pytest.Config) -> PriceTable:
-    from pytest_modellens.cost import read_prices
-
-    try:
-        return read_prices(config.rootpath)
-    except ConfigError as exc:
-        raise pytest.UsageError(str(exc)) from None
 
 
 def _providers(config: pytest.Config, env: Mapping[str, str]) -> tuple[ProviderSpec, ...]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from pytest_modellens.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-__all__ = ["amount", "count", "count_or_none", "formats", "of_gate", "seconds", "size", "text", "url_value"]
+    from pytest_modellens.cost import PriceTable
+
+__all__ = ["amount", "count", "count_or_none", "formats", "of_gate", "prices_of", "seconds", "size", "text", "url_value"]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
@@ -88,3 +92,17 @@ def of_gate(name: str) -> Callable[[str], Any]:
         return getattr(specs, name)(value)
 
     return parse
+
+
+def prices_of(config: pytest.Config) -> PriceTable:
+    """Return the price table of the project's pyproject.toml.
+
+    Raises:
+        pytest.UsageError: it cannot be used.
+    """
+    from pytest_modellens.cost import read_prices
+
+    try:
+        return read_prices(config.rootpath)
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
