@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_modellens.errors import ConfigError
 from pytest_modellens.plugin.values import (
     amount,
     count,

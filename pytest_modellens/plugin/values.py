@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     from pytest_modellens.cost import PriceTable
 
-__all__ = ["amount", "count", "count_or_none", "formats", "of_gate", "prices_of", "seconds", "size", "text", "url_value"]
+__all__ = [
+    "amount",
+    "count",
+    "count_or_none",
+    "formats",
+    "of_gate",
+    "prices_of",
+    "seconds",
+    "size",
+    "text",
+    "url_value",
+]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
