@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pytest_modellens.gate.baseline import add_session, read_baseline
+from pytest_modellens.gate.calibrations import MachineCalibration, StoredEstimate, StoredSpread, write_calibration
 from pytest_modellens.storage import read_run
 
 if TYPE_CHECKING:
@@ -404,3 +405,35 @@ def test_verdict_is_in_report_step_summary_and_json(
     )
     assert out["gate"]["name"] == "regression"
     assert html.index(title) < html.index("1 of 3 cells need a look")
+
+
+def test_calibration_of_the_machine_is_used_and_kept_in_the_run(gated: Project, server: FakeServer) -> None:
+    folder = baseline(gated, server)
+    results = folder.parent.parent
+    machine = read_baseline(folder).sessions[0].machine
+    spread = StoredEstimate(used=0.2, seen=0.2, low=0.1, high=0.4)
+    of_all = StoredSpread(session_sd=spread, start_sd=spread, rho=spread)
+    made = MachineCalibration(
+        made_at="2026-01-20T00:00:00+00:00",
+        machine=machine,
+        sessions=[["a"], ["b"], ["c"]],
+        span_h=1.0,
+        requests=9,
+        metrics={"tokens_per_second": of_all},
+    )
+    path = write_calibration(results, made)
+    result = gated.run(server, *GATE)
+    result.stdout.fnmatch_lines(
+        ["gate: inconclusive, *", "calibrated on 2026-01-20 with 3 sessions of this machine, *"]
+    )
+    runs = [one for one in gated.folders if one.name.endswith("-llamacpp")]
+    gate = read_run(runs[-1]).meta["gate"]
+    assert gate["calibration"]["session_sd"] == 0.2
+    assert gate["calibration"]["file"] == f"calibrations/{path.name}"
+    assert gate["verdict"]["calibrated"] is True
+    asked = len(server.chats)
+    path.write_text("{")
+    result = gated.run(server, *GATE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --modellens-gate: *{path.name}: is no calibration (*"])
+    assert len(server.chats) == asked
