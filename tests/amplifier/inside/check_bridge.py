@@ -91,8 +91,7 @@ def test_eight_calls_at_once_keep_all_their_events(url: str, name: str) -> None:
 
 def test_eight_calls_of_the_embedded_model_keep_all_their_events() -> None:
     with opened("modellens-local", config={"max_continuations": 0}) as provider:
-        (model,) = provider.list_models() or [None]
-        assert model is not None
+        (model,) = provider.list_models()
         with ThreadPoolExecutor(8) as pool:
             replies = [*pool.map(lambda _: provider.measure(asks(model.id, max_tokens=6)), range(8))]
         listener = provider._mounts[-1][1]
