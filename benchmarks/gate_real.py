@@ -2,10 +2,11 @@
 
     python benchmarks/gate_real.py [--runs 10] [--slow-runs 10] [--slower 10]
 
-Starts the embedded model twice, each server behind a proxy that can stretch time: a piece of an answer that arrives t
-after its request is passed on after t × stretch. Both proxies do the same work, so that what is stretched is all that
-differs. Then pytest measures them side by side, `--runs` times unchanged and `--slow-runs` times with the candidate's
-tokens per second lower by `--slower` per cent, and the verdicts of its runs are printed. Needs the extra `local`.
+Each run starts the embedded model twice, each server behind a proxy that can stretch time: a piece of an answer that
+arrives t after its request is passed on after t × stretch. Both proxies do the same work, so that what is stretched is
+all that differs, but for the two starts. Then pytest measures them side by side, `--runs` times unchanged and
+`--slow-runs` times with the candidate's tokens per second lower by `--slower` per cent; the verdicts are printed. Needs
+the extra `local`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pytest_modellens.embedded.weights import find_weights
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from pytest_modellens.embedded.weights import Weights
 
 SUITE = """
 defaults: {{max_tokens: {tokens}, warmup: 1}}
@@ -113,6 +116,16 @@ def measure(folder: Path, candidate: str, baseline: str, options: argparse.Names
     return found | {"exit": result.returncode}
 
 
+def measure_pair(folder: Path, weights: Weights, stretch: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Start both servers, stretch the candidate's time, and return what the run's run.json says."""
+    with ExitStack() as stack:
+        # Two starts of one server may differ by more than all the requests of a run do: each run has its own.
+        servers = [stack.enter_context(EmbeddedServer(weights)) for _ in range(2)]
+        baseline, candidate = (stack.enter_context(Stretched(server.url)) for server in servers)
+        candidate.stretch = stretch
+        return measure(folder, candidate.url, baseline.url, options)
+
+
 def row(number: int, slower: float, run: dict[str, Any], took_s: float, cases: int) -> str:
     gate = run["gate"]
     text = (
@@ -135,24 +148,22 @@ def main() -> None:
     parser.add_argument("--blocks", default="6,12,20,40", help="looks (default: 6,12,20,40)")
     options = parser.parse_args()
     suite = SUITE.format(tokens=options.tokens)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         (folder / "suites").mkdir()
         (folder / "suites" / "chat.yaml").write_text(suite, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         weights = find_weights(None)
-        servers = [stack.enter_context(EmbeddedServer(weights)) for _ in range(2)]
-        baseline, candidate = (stack.enter_context(Stretched(server.url)) for server in servers)
-        print(f"{weights.name}, {suite.count('- {name')} cases, {options.tokens} tokens, limit {options.limit:g} %")
+        cases = suite.count("- {name")
+        print(f"{weights.name}, {cases} cases, {options.tokens} tokens, limit {options.limit:g} %")
         print("run  slower   verdict      exit  blocks  requests  change (90 % interval)          took")
         for slower, runs in ((0.0, options.runs), (options.slower, options.slow_runs)):
-            candidate.stretch = 1 / (1 - slower / 100)
             names = []
             for number in range(1, runs + 1):
                 began = time.perf_counter()
-                run = measure(folder, candidate.url, baseline.url, options)
+                run = measure_pair(folder, weights, 1 / (1 - slower / 100), options)
                 names.append(run["gate"]["name"])
-                print(row(number, slower, run, time.perf_counter() - began, suite.count("- {name")), flush=True)
+                print(row(number, slower, run, time.perf_counter() - began, cases), flush=True)
             told = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
             if names:
                 print(f"{runs} runs, slower by {slower:g} %: {told}", flush=True)
