@@ -205,7 +205,8 @@ def test_server_with_damaged_weights_shows_the_end_of_its_log(tiny_weights: Weig
     lines = str(caught.value).splitlines()
     assert lines[0] == (f"embedded server: ended with exit status 1 before the first token ({damaged}; log: {log})")
     assert f"failed to load model, '{damaged}'" in str(caught.value)
-    assert lines[-1] == "xllamacpp: Failed to init server, please check the input params."
+    # Written by two threads, in either order.
+    assert "xllamacpp: Failed to init server, please check the input params." in lines
 
 
 def test_server_killed_while_it_loads_names_the_signal(
