@@ -190,15 +190,17 @@ def arguments() -> argparse.Namespace:
     return given
 
 
-def ceiling(folder: Path, pair: tuple[int, int] | None, tokens: int) -> None:
-    """Print how many tokens a second our client can receive, from a server that sends more than it can pace."""
+def ceiling(names: list[str], folder: Path, pair: tuple[int, int] | None, tokens: int) -> None:
+    """Print how many tokens a second our client can receive, and the floor, from a server that sends all it can."""
+    print(f"\nCeiling, 256 streams, a token every {CEILING_GAP_MS} ms in each if the server could")
     with known_server(folder, first_ms=FIRST_MS, gap_ms=CEILING_GAP_MS, core=pair[0] if pair else None) as server:
         work = {"url": server.url, "concurrency": 256, "requests": 512, "tokens": 8 * tokens}
-        row = calmest("bare", 3, {**work, "cores": pair, "server_pid": server.pid}, folder, server)["bare"]
-    print(
-        f"\nCeiling, 256 streams: {row['tokens_per_s']:,.0f} tokens/s received at "
-        f"{row['receiving_us_per_token']:.1f} µs/token, {row['coalesced_pct']:.0f} % of the reads with several tokens"
-    )
+        for name in names:
+            row = calmest(name, 3, {**work, "cores": pair, "server_pid": server.pid}, folder, server)[name]
+            print(
+                f"  {CLIENTS[name][0]}: {row['tokens_per_s']:,.0f} tokens/s received at "
+                f"{row['receiving_us_per_token']:.1f} µs/token"
+            )
 
 
 def tools(options: argparse.Namespace, folder: Path, pair: tuple[int, int] | None) -> dict[str, Any]:
@@ -236,8 +238,8 @@ def main() -> None:
         folder = Path(name)
         if options.clients:
             written["runs"] = clients(options, folder, pair)
-        if "bare" in options.clients and not options.quick:
-            ceiling(folder, pair, options.tokens)
+        if not options.quick:
+            ceiling([name for name in ("floor", "bare") if name in options.clients], folder, pair, options.tokens)
         if options.tokenizer:
             written["tools"] = tools(options, folder, pair)
     if options.json:
