@@ -26,10 +26,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.client_runs import CLIENTS  # noqa: E402  # all four: after the path is set
-from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402  # so that the file runs as a script
-from benchmarks.startup import child_environment  # noqa: E402  # from any folder
-from benchmarks.tools import TOOLS, Asked, compare_tool, find_tools, print_tools  # noqa: E402  # whatever the caller has set
+from benchmarks.client_runs import CLIENTS  # noqa: E402  # run as a script, it needs the path first
+from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402  # run as a script, it needs the path first
+from benchmarks.startup import child_environment  # noqa: E402  # run as a script, it needs the path first
+from benchmarks.tools import TOOLS, Asked, compare_tool, find_tools, print_tools  # noqa: E402  # run as a script, it needs the path first
 
 GAP_MS = 10.0
 FIRST_MS = 50.0

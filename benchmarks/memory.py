@@ -23,8 +23,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.known_server import known_server  # noqa: E402  # so that the file runs as a script
-from benchmarks.startup import child_environment, pytest_command  # noqa: E402  # from any folder
+from benchmarks.known_server import known_server  # noqa: E402  # run as a script, it needs the path first
+from benchmarks.startup import child_environment, pytest_command  # noqa: E402  # run as a script, it needs the path first
 
 FIRST_MS, TOKENS = 50.0, 64
 ALONE = """
