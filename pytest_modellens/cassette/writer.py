@@ -62,11 +62,12 @@ def make_folder(cassettes: Path, name: str) -> Path:
 def shown_size(size: int) -> str:
     """Return a number of bytes as people write it.
 
-    >>> shown_size(1536), shown_size(2**30)
-    ('1.5 KiB', '1 GiB')
+    >>> shown_size(1536), shown_size(2**30), shown_size(1023)
+    ('1.5 KiB', '1 GiB', '1023 B')
     """
     unit = max(0, (max(size, 1).bit_length() - 1) // 10)
-    return f"{size / 2 ** (10 * unit):.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[min(unit, 5)]}"
+    value = size / 2 ** (10 * unit)
+    return f"{value:.{3 if value < 999.5 else 4}g} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[min(unit, 5)]}"
 
 
 def scene_of(origin: Origin, *, expect: Expect | None = None, slo: Sequence[Slo] = ()) -> Scene:

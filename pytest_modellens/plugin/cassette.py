@@ -71,7 +71,10 @@ def sentences(accounted: Mapping[str, Any], *, shown: str, run: str) -> list[tup
     from pytest_modellens.cassette.writer import shown_size
     from pytest_modellens.text import printable
 
-    size = sum(path.stat().st_size for path in Path(accounted["folder"]).iterdir())
+    try:
+        size = sum(path.stat().st_size for path in Path(accounted["folder"]).iterdir())
+    except OSError as exc:
+        return [(f"cassette: {shown} cannot be read ({exc.strerror})", True)]
     lines = [(f"cassette: {shown} ({accounted['kept']} requests, {shown_size(size)})", False)]
     for reason, number in accounted["not_kept"].items():
         lines.append((f"not in the cassette: {number} requests, {printable(reason, 200)}", True))

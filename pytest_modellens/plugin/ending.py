@@ -46,13 +46,15 @@ def ending(
     from pytest_modellens.report.lines import Line
     from pytest_modellens.report.load_table import load_table
     from pytest_modellens.report.server_table import server_table
+    from pytest_modellens.report.source import loads_of
     from pytest_modellens.report.table import tables, worst
 
     assert run.folder is not None
     yield from tables(run.summaries, failed=failed, changes=changes_of(run.meta), width=width)
     yield from worst(run.summaries)
-    yield from load_table(run.meta["cells"], width=width)
-    yield from server_table(run.meta["cells"], width=width)
+    loads = loads_of(run.meta)
+    yield from load_table(loads, width=width)
+    yield from server_table(loads, width=width)
     yield from _compared(run)
     if run.costs.line:
         yield Line(run.costs.line)

@@ -139,7 +139,10 @@ def model_server(pytestconfig: pytest.Config) -> Generator[StartServer]:
     from pytest_modellens.served.readiness import FirstToken
 
     if not hasattr(pytestconfig, "workerinput"):
-        begin_recording(pytestconfig)  # it keeps the servers' logs
+        try:
+            begin_recording(pytestconfig)  # it keeps the servers' logs
+        except pytest.UsageError as exc:
+            fail_for(exc)
     with ExitStack() as stack:
 
         def start(

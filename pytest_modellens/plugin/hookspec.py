@@ -25,10 +25,28 @@ def pytest_modellens_environment(config: pytest.Config) -> dict[str, Any]:
 def pytest_modellens_update_record(config: pytest.Config, record: dict[str, Any]) -> None:
     """Change one record, or add to its `params`, before it is written; plain JSON types only.
 
+    What prompts were is in `run.json`, which `pytest_modellens_update_run` changes.
+
     ::
 
         def pytest_modellens_update_record(config, record):
             record["response"] = ""  # confidential
+    """
+
+
+def pytest_modellens_update_run(config: pytest.Config, run: dict[str, Any]) -> None:
+    """Change what `run.json` and the run's reports say, before they are written; plain JSON types only.
+
+    Called each time, with all that is known of the run so far, as if it had not been called before. Prompts are under
+    `asked`, a cell each; why tests failed, which quotes answers, is under `failed`.
+
+    ::
+
+        def pytest_modellens_update_run(config, run):
+            for cell in run["asked"]:
+                cell["asked"] |= {"prompt": "", "system_prompt": None, "messages": []}  # confidential
+            for cell in run["failed"]:
+                cell["why"] = ""
     """
 
 

@@ -14,9 +14,10 @@ from pytest_modellens.plugin.leftovers import take
 from pytest_modellens.plugin.options import AUTO, SETTINGS
 from pytest_modellens.plugin.spooling import adopt, of_killed_workers
 from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
+from pytest_modellens.plugin.updating import UpdatedCells, updated_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_modellens.plugin.options import Settings
@@ -29,14 +30,21 @@ __all__ = ["Recorder", "begin_recording"]
 
 
 def begin_recording(config: pytest.Config) -> Recorder:
-    """Return the recorder of the run, which begins now if it has not; not for workers."""
+    """Return the recorder of the run, which begins now if it has not; not for workers.
+
+    Raises:
+        pytest.UsageError: it cannot begin; the next call tries again.
+    """
     if RECORDER not in config.stash:
-        recorder = config.stash[RECORDER] = Recorder(config, config.stash[SETTINGS])
+        recorder = Recorder(config, config.stash[SETTINGS])
         recorder.pytest_sessionstart()
+        config.stash[RECORDER] = recorder
         config.pluginmanager.register(recorder, "modellens-recorder")
     return config.stash[RECORDER]
 
 
+_LISTS = ("cells", "asked", "limits", "degraded")
+"""What of an item's evidence run.json holds, about its cells."""
 _LOOKED_BACK = 20
 LONGEST = 2000
 """Characters of a failure's message that run.json keeps."""
@@ -52,10 +60,7 @@ class Recorder:
         self._meta: dict[str, Any] = {
             "suites": {},
             "servers": {},
-            "cells": [],
-            "degraded": [],
-            "asked": [],
-            "limits": [],
+            **{name: [] for name in _LISTS},
             "failed": [],
             "ended_at": None,
         }
@@ -104,7 +109,7 @@ class Recorder:
             for more in self._config.hook.pytest_modellens_environment(config=self._config):
                 self._meta["environment"] |= more
             self._meta |= make_cassette(self._config, self._folder.path.name)
-            self._folder.write_run(self._meta)
+            self._write_run()
         except StorageError as exc:
             raise pytest.UsageError(str(exc)) from None
         except pytest.UsageError:
@@ -164,49 +169,52 @@ class Recorder:
             StorageError: it cannot be written now; it is kept and written with what comes next.
         """
         assert self._folder is not None
-        keys: dict[CellKey, dict[str, Any]] = {}
-        records, evidence["records"], evidence["keys"] = evidence["records"], [], keys.values()
+        cells = UpdatedCells(self._config)
+        records, evidence["records"], evidence["keys"] = evidence["records"], [], cells.names.values()
         spools, evidence["spools"] = evidence["spools"], []
+        try:
+            self._folder.append(self._updated(records, cells))
+            for spool in spools:
+                adopt(self._folder, spool, lambda rows: self._updated(rows, cells))
+        finally:
+            is_new = self._note(evidence, cells)
+        if evidence["hardware"]:
+            self._folder.write_hardware(evidence["hardware"])
+        if evidence["server"]:
+            self._folder.write_server(evidence["server"])
+        if is_new:
+            self._write_run()
+
+    def _note(self, evidence: Evidence, cells: UpdatedCells) -> bool:
+        """Add what else is known of `cells`; returns whether run.json lacks something that matters after a crash."""
+        for name in ("hardware", "server", *_LISTS):
+            evidence[name] = cells.follow(evidence[name])
         self._hardware += evidence["hardware"]
         self._server += evidence["server"]
-        self._meta["cells"] += evidence["cells"]
-        self._meta["asked"] += evidence["asked"]
-        self._meta["limits"] += evidence["limits"]
-        self._meta["degraded"] += evidence["degraded"]
+        for name in _LISTS:
+            self._meta[name] += evidence[name]
         is_new = bool(evidence["cells"] or evidence["degraded"]) or not (
             evidence["suites"].items() <= self._meta["suites"].items()
             and evidence["servers"].keys() <= self._meta["servers"].keys()
         )
         self._meta["suites"] |= evidence["suites"]
         self._meta["servers"] |= evidence["servers"]
-        self._folder.append(self._updated(records, keys))
-        for spool in spools:
-            adopt(self._folder, spool, lambda rows: self._updated(rows, keys))
-        if evidence["hardware"]:
-            self._folder.write_hardware(evidence["hardware"])
-        if evidence["server"]:
-            self._folder.write_server(evidence["server"])
-        if is_new:
-            self._folder.write_run(self._meta)
+        return is_new
 
-    def _updated(
-        self, records: Iterable[dict[str, Any]], keys: dict[CellKey, dict[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """Yield `records` as they are to be written, and add the fields that name their cells to `keys`."""
-        from pytest_modellens.report.cells import cell_key
-        from pytest_modellens.report.columns import KEY
-
+    def _updated(self, records: Iterable[dict[str, Any]], cells: UpdatedCells) -> Iterator[dict[str, Any]]:
+        """Yield `records` as they are to be written, of `cells`."""
         for record in records:
-            self._config.hook.pytest_modellens_update_record(config=self._config, record=record)
-            key = cell_key(record)
-            if key not in keys:
-                keys[key] = {name: record[name] for name in KEY}
+            cells.update(record)
             self._count += 1
             if record["clock"]:
                 self._clocks.add(record["clock"])
             if "cassette" in self._meta:
                 count(self._meta["cassette"], record)
             yield record
+
+    def _write_run(self) -> None:
+        assert self._folder is not None
+        self._folder.write_run(updated_run(self._config, self._meta))
 
     # Inside of the terminal's own wrapper, which prints the summary, and after xdist has ended its workers.
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -224,11 +232,7 @@ class Recorder:
             return
         self._meta |= {"ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"), "exit_status": int(exitstatus)}
         self._meta["clocks"] = sorted(self._clocks)
-        steps: tuple[Callable[[], None], ...] = (
-            lambda: folder.write_run(self._meta),
-            folder.close,
-        )
-        for step in steps:
+        for step in (self._write_run, folder.close):
             try:
                 step()
             except (ModelLensError, OSError) as exc:
@@ -278,7 +282,8 @@ class Recorder:
         problems: list[str] = []
         with Progress(self._config, "writing results") as progress:
             records = Records(path, problems, in_brief=True, lines=lines)
-            run = run_of(path.name, self._meta, records, self._hardware, self._server, problems=problems, folder=path)
+            meta = updated_run(self._config, self._meta)
+            run = run_of(path.name, meta, records, self._hardware, self._server, problems=problems, folder=path)
             written = write_reports(
                 run,
                 self._settings,

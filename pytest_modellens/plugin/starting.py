@@ -17,7 +17,6 @@ from pytest_modellens.served.server import START_TIMEOUT_S, ModelServer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_modellens.errors import ModelLensError
     from pytest_modellens.served.readiness import FirstToken
 
 __all__ = ["fail_for", "log_path", "start_server"]
@@ -56,6 +55,6 @@ def log_path(label: str, config: pytest.Config) -> Path | None:
     return Path(folder) / name if folder else None
 
 
-def fail_for(exc: ModelLensError) -> NoReturn:
+def fail_for(exc: Exception) -> NoReturn:
     """Fail the test with the message alone."""
     raise pytest.fail.Exception(str(exc), pytrace=False) from None

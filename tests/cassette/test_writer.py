@@ -69,7 +69,7 @@ def asked(cassette: Cassette, steps: list[Step], request: RunRequest | None = No
 
 @pytest.mark.parametrize(
     ("size", "shown"),
-    [(0, "0 B"), (999, "999 B"), (1536, "1.5 KiB"), (2**30, "1 GiB"), (2**52, "4 PiB")],
+    [(0, "0 B"), (999, "999 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**30, "1 GiB"), (2**52, "4 PiB")],
 )
 def test_sizes_are_shown_as_people_write_them(size: int, shown: str) -> None:
     assert shown_size(size) == shown

@@ -41,6 +41,35 @@ def test_results_folder_that_cannot_be_made_stops_the_run_before_it_begins(
     assert server.connections == 0
 
 
+def test_results_folder_that_cannot_be_made_is_said_where_only_fixtures_measure(project: Project) -> None:
+    project.write("file", "not a folder")
+    project.write(
+        "test_own.py",
+        """
+        import pytest
+        from pytest_modellens import RunRequest, create_provider
+
+        @pytest.fixture(scope="session")
+        def provider(truth_server):
+            yield (provider := create_provider("openai", base_url=truth_server.url))
+            provider.close()
+
+        def test_server(model_server): ...
+        def test_mine(modellens):
+            modellens.run(RunRequest("hi", "truth:steady", stream=True))
+        """,
+    )
+    cannot = "*file/results: cannot hold results (*; choose another folder with --modellens-results)"
+    result = project.run(None, "--modellens-results=file/results", "-k", "server")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([cannot])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*recorder.py*")
+    result = project.run(None, "--modellens-results=file/results")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR  # and not "passed", with nothing kept
+    result.stderr.fnmatch_lines([f"ERROR: {cannot}"])
+
+
 def test_full_disk_fails_the_test_everywhere_alike(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -373,3 +373,20 @@ def test_two_runs_of_one_name_have_a_cassette_each(project: Project, server: Fak
     folders = [*project.path.glob("cassettes/2*")]
     assert len(folders) == 2
     assert not (project.path / "cassettes" / ".gitignore").exists()
+
+
+def test_cassette_that_was_taken_away_meanwhile_is_said(project: Project, server: FakeServer) -> None:
+    project.case("rounds: 2")
+    project.write(
+        "conftest.py",
+        """
+        import shutil
+
+        def pytest_modellens_report(config, records, directory):
+            shutil.rmtree("cassettes")
+        """,
+    )
+    result = project.run(server, CASSETTE)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["cassette: cassettes/2*-llamacpp cannot be read (No such file or directory)"])
+    assert len(project.result.records) == 2

@@ -1,4 +1,4 @@
-"""A user's own Python tests: the fixtures, the marker, and the hooks of a conftest."""
+"""A user's own Python tests: the fixtures and the marker."""
 
 from __future__ import annotations
 
@@ -173,32 +173,6 @@ def test_own_test_without_a_provider_is_skipped(project: Project) -> None:
     result = project.run(None, "-rs")
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["*no provider was asked for (give --provider NAME; known: *"])
-
-
-def test_hooks_add_to_environment_records_and_reports(project: Project, server: FakeServer) -> None:
-    project.case("rounds: 2")
-    project.write(
-        "conftest.py",
-        """
-        def pytest_modellens_environment(config):
-            return {"rack": "b12"}
-
-        def pytest_modellens_update_record(config, record):
-            record["response"] = ""
-            record["params"]["driver"] = "580"
-
-        def pytest_modellens_report(config, records, directory):
-            again = [record["round"] for record in records], [record["round"] for record in records[:1]]
-            (directory / "count.txt").write_text(f"{len(records)} {again}")
-        """,
-    )
-    result = project.run(server)
-    result.assert_outcomes(passed=1)
-    run = project.result
-    assert run.meta["environment"]["rack"] == "b12"
-    assert [(r["response"], r["params"]) for r in run.records] == [("", {"driver": "580"})] * 2
-    assert (run.folder / "count.txt").read_text() == "2 ([0, 1], [0])"
-    result.stdout.fnmatch_lines(["a[[]driver=580] *"])
 
 
 def test_subtest_reports_take_each_measurement_once(project: Project, server: FakeServer) -> None:

@@ -1,0 +1,59 @@
+"""What a project's own hooks make of records and of run.json before they are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.columns import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pytest
+
+    from pytest_modellens.report.cells import CellKey
+
+__all__ = ["UpdatedCells", "updated_run"]
+
+
+class UpdatedCells:
+    """The cells of one item's records: a hook may add to the fields that name them, and what else is known follows."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config, self._hook = config, config.hook.pytest_modellens_update_record
+        self._became: dict[CellKey, dict[CellKey, None]] = {}
+        self.names: dict[CellKey, dict[str, Any]] = {}
+        """The fields that name each cell, as its records have them now."""
+
+    def update(self, record: dict[str, Any]) -> None:
+        """Have the hook change `record`."""
+        before = now = cell_key(record)
+        if self._hook.get_hookimpls():
+            self._hook(config=self._config, record=record)
+            now = cell_key(record)
+        self._became.setdefault(before, {})[now] = None
+        if now not in self.names:
+            self.names[now] = {name: record[name] for name in KEY}
+
+    def follow(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows about cells under the names that their records have now; under each, where these are several."""
+        found = []
+        for row in rows:
+            key = cell_key(row)
+            found += [row | self.names.get(now, {}) for now in self._became.get(key, (key,))]
+        return found
+
+
+def updated_run(config: pytest.Config, meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what run.json is to say, of all that is known of the run."""
+    hook = config.hook.pytest_modellens_update_run
+    if not hook.get_hookimpls():
+        return meta
+    import msgspec
+
+    from pytest_modellens.storage.lines import encode
+
+    run: dict[str, Any] = msgspec.json.decode(encode(meta))
+    hook(config=config, run=run)
+    return run
