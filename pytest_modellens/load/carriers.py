@@ -38,8 +38,11 @@ class Carrier(Protocol):
     def prepare(self) -> bool:
         """Do some of the work of the next requests ahead; return whether there was any."""
 
-    def begin(self, turn: Turn) -> bool:
-        """Begin the next request; return False when there is none any more."""
+    def has_next(self) -> bool:
+        """Return whether there is a request to begin next, and have it at hand."""
+
+    def begin(self, turn: Turn) -> None:
+        """Begin the next request, which `has_next` said that there is."""
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         """Wait until a request ends or the time has passed; return (ended ns, what ended) of each."""
@@ -112,14 +115,14 @@ class _Sockets:
             return True
         return False
 
-    def begin(self, turn: Turn) -> bool:
-        if not self._prepared and not self.prepare():
-            return False
+    def has_next(self) -> bool:
+        return bool(self._prepared) or self.prepare()
+
+    def begin(self, turn: Turn) -> None:
         request, wire = self._prepared.popleft()
         self._provider.submit(self._client, request, wire, scheduled_ns=turn.scheduled_ns, tag=turn)
         if self._last_poll_ns is None:
             self._last_poll_ns = now_ns()
-        return True
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         began = now_ns()
@@ -171,8 +174,8 @@ class _Threads:
         self._provider = provider
         self._requests = requests
         self._threads = threads
+        self._next: RunRequest | None = None
         self._running = 0
-        self._idle = 0
         self._waiting: queue.SimpleQueue[_Tag | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[LoadReply] = queue.SimpleQueue()
         self._under_way: dict[int, tuple[_Tag, int]] = {}
@@ -184,16 +187,20 @@ class _Threads:
     def prepare(self) -> bool:
         return False
 
-    def begin(self, turn: Turn) -> bool:
-        for request in self._requests:
-            if self._running < self._threads and self._running <= len(self._under_way):
-                threading.Thread(target=self._work, name="modellens-adapter", daemon=True).start()
-                self._running += 1
-            tag = _Tag(turn, request)
-            self._under_way[turn.index] = (tag, now_ns())
-            self._waiting.put(tag)
-            return True
-        return False
+    def has_next(self) -> bool:
+        if self._next is None:
+            self._next = next(self._requests, None)
+        return self._next is not None
+
+    def begin(self, turn: Turn) -> None:
+        request, self._next = self._next, None
+        assert request is not None
+        if self._running < self._threads and self._running <= len(self._under_way):
+            threading.Thread(target=self._work, name="modellens-adapter", daemon=True).start()
+            self._running += 1
+        tag = _Tag(turn, request)
+        self._under_way[turn.index] = (tag, now_ns())
+        self._waiting.put(tag)
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         found = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.load.carriers import carrier_of
 from pytest_modellens.load.descriptors import room_in_flight
+from pytest_modellens.load.failing import Failing
 from pytest_modellens.load.interrupt import deferred_interrupt
 from pytest_modellens.load.pace import pace_of
 from pytest_modellens.load.plan import Share
@@ -36,8 +37,6 @@ BEGUN_AT_ONCE = 8
 time stamp with the next."""
 MAX_THREADS = 64
 """Calls at once of an adapter without our client, in an open loop that sets no bound."""
-ERRORS_OVER = 20
-"""Requests that the error rate is taken over."""
 _LOOK_NS = 50_000_000
 """Longest time without a look at Ctrl-C."""
 _EARLY_NS = 1_200_000
@@ -54,7 +53,7 @@ def execute(
     on_progress: Callable[[LoadProgress], None] | None = None,
     share: Share | None = None,
     begin_ns: int | None = None,
-    on_begin: Callable[[Turn, int], None] | None = None,
+    on_begin: Callable[[Turn], None] | None = None,
 ) -> Generator[LoadReply]:
     """Put the load of `plan` on `provider` and yield each request as it is decoded, warm-up too.
 
@@ -71,7 +70,7 @@ def execute(
         on_progress: called after each reply, and once more at the end.
         share: the part of the load that is this worker's; None: all of it. `requests` are then the worker's own.
         begin_ns: when the load begins, on the scale of `now_ns`; None: now.
-        on_begin: called with each request that has just begun, and how many are in flight.
+        on_begin: called with each request that is about to begin.
 
     Raises:
         ConfigError: more connections than this process may open.
@@ -108,17 +107,16 @@ class _Load:
         patience: int,
         *,
         on_progress: Callable[[LoadProgress], None] | None,
-        on_begin: Callable[[Turn, int], None] | None,
+        on_begin: Callable[[Turn], None] | None,
     ) -> None:
         self._carrier = carrier
         self._pace = pace
-        self._max_error_rate = max_error_rate
+        self._failing = Failing(max_error_rate)
         self._begin_ns = begin_ns
         self._patience = patience
         self._on_progress = on_progress
         self._on_begin = on_begin
         self._backlog: deque[Any] = deque()
-        self._recent: deque[bool] = deque(maxlen=ERRORS_OVER)
         self._begun = self._ended = self._failed = 0
         self._stopped: str | None = None
         self._reply_ns = 0
@@ -158,12 +156,15 @@ class _Load:
             turn = self._pace.due(now)
             if turn is None:
                 return
-            if not self._carrier.begin(turn):
+            if not self._carrier.has_next():
                 self._pace.stop()
                 return
-            self._begun += 1
+            # First, so that whoever dies in between has told of every request that the server may have got.
             if self._on_begin is not None:
-                self._on_begin(turn, self._carrier.in_flight)
+                self._on_begin(turn)
+            self._carrier.begin(turn)
+            self._begun += 1
+            self._failing.begun(turn.index)
 
     def _poll(self) -> bool:
         """Look for ended requests, waiting where there is nothing else to do; return whether there were any."""
@@ -199,18 +200,14 @@ class _Load:
         reply = self._carrier.reply(self._backlog.popleft())
         self._ended += 1
         self._failed += reply.reply.error is not None
-        self._recent.append(reply.reply.error is not None)
-        self._look_at_errors()
+        too_many = self._failing.ended(reply.index, has_failed=reply.reply.error is not None)
+        if too_many is not None and self._stopped is None:
+            self._stopped = too_many
+            self._pace.stop()
         if self._on_progress is not None:
             self._report()
         yield reply
         self._reply_ns = max(now_ns() - began, self._reply_ns * 15 // 16)
-
-    def _look_at_errors(self) -> None:
-        failed = sum(self._recent)
-        if self._stopped is None and len(self._recent) == ERRORS_OVER and failed > self._max_error_rate * ERRORS_OVER:
-            self._stopped = f"{failed} of the last {ERRORS_OVER} requests failed"
-            self._pace.stop()
 
     def _report(self) -> None:
         if self._on_progress is None:

@@ -53,7 +53,7 @@ def _work(provider: HTTPProvider, setup: dict[str, Any], begin_ns: int, stdin: I
     latest: list[LoadProgress] = []
     keep = _keeper(provider, setup)
 
-    def on_begin(turn: Turn, _: int) -> None:
+    def on_begin(turn: Turn) -> None:
         write_frame(stdout, {"kind": "begun", "index": turn.index, "phase": turn.phase, "at": time.perf_counter_ns()})
 
     def on_progress(progress: LoadProgress) -> None:

@@ -88,10 +88,10 @@ def test_interrupt_yields_calls_under_way_as_cancelled() -> None:
     def on_begin(*_: object) -> None:
         nonlocal begun
         begun += 1
-        if begun == 2:
+        if begun == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replies.extend(execute(adapter, LoadPlan(concurrency=2, requests=9), repeat(REQUEST), on_begin=on_begin))
+        replies.extend(execute(adapter, LoadPlan(concurrency=3, requests=9), repeat(REQUEST), on_begin=on_begin))
     errors = [reply.reply.error for reply in replies]
     assert [error.error_class for error in errors if error] == ["cancelled", "cancelled"]
