@@ -20,7 +20,7 @@ from pytest_modellens.stats.proof import TAIL, Proof, of_percentile, of_share
 from pytest_modellens.suite.limits import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_modellens.gate.bounds import AbsoluteLimit
     from pytest_modellens.gate.session import Session
@@ -98,9 +98,9 @@ def judge_absolute(
     return AbsoluteVerdict(tuple(bounds), alpha, calibration is not None)
 
 
-def of_candidate(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return what bounds are about: all records but those of the baseline in a run of two servers side by side."""
-    return [record for record in records if record.get("arm") != ARMS[0]]
+def of_candidate(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield what bounds are about: all records but those of the baseline in a run of two servers side by side."""
+    return (record for record in records if record.get("arm") != ARMS[0])
 
 
 def _values(session: Session) -> dict[str, dict[str, list[float]]]:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from pytest_modellens.gate.session import Session
-
 __all__ = ["add_commands"]
 
 
@@ -80,21 +78,13 @@ def _add_results(parser: Any) -> None:
     )
 
 
-def _session(options: argparse.Namespace) -> tuple[Session, list[str]]:
-    """Return the session of the run that is named, and why it could not be a baseline."""
-    from pytest_modellens.gate.recorded import recorded_session
-    from pytest_modellens.storage import find_run
-
-    return recorded_session(find_run(options.results, options.run))
-
-
 def _gate(options: argparse.Namespace) -> int:
     import shutil
 
     from pytest_modellens.gate.absolute import judge_absolute
     from pytest_modellens.gate.baseline import baseline_folder, read_baseline
     from pytest_modellens.gate.calibrations import known_for, read_calibrations
-    from pytest_modellens.gate.recorded import candidate_session, recorded_sides
+    from pytest_modellens.gate.recorded import RecordedRun, candidate_session, recorded_sides
     from pytest_modellens.gate.run import judge_run
     from pytest_modellens.gate.show import verdict_lines
     from pytest_modellens.gate.show_bounds import bound_lines
@@ -120,7 +110,7 @@ def _gate(options: argparse.Namespace) -> int:
         }
         found = recorded_sides(folder, **about)
         if found is None:
-            session, _ = _session(options)
+            session = RecordedRun(folder).session()
             found = judge_run(read_baseline(baseline_folder(options.results, options.baseline)), session, **about)
         lines += verdict_lines(found, width=width)
         statuses.append(found.exit_status)
@@ -175,8 +165,10 @@ def _show(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     from pytest_modellens.gate.baseline import add_session, baseline_folder
+    from pytest_modellens.gate.recorded import recorded_session
+    from pytest_modellens.storage import find_run
 
-    session, wrong = _session(options)
+    session, wrong = recorded_session(find_run(options.results, options.run))
     if wrong:
         raise StorageError(f"{session.name}: cannot be a baseline ({'; '.join(wrong)})")
     folder = baseline_folder(options.results, options.name)

@@ -1,29 +1,55 @@
-"""Recorded runs as sessions."""
+"""Recorded runs as sessions. Records are read from the disk one at a time: a run may be larger than memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.gate.session import session_of, unfit
-from pytest_modellens.storage import read_run
+from pytest_modellens.gate.session import Fitness, session_of
+from pytest_modellens.storage import iter_requests, read_meta
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.session import Session
-    from pytest_modellens.storage import Run
 
-__all__ = ["candidate_session", "recorded_session", "recorded_sides", "session_in"]
+__all__ = ["RecordedRun", "candidate_session", "recorded_session", "recorded_sides"]
 
 _NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
 """Fields without which a line is no record."""
 
 
-def session_in(run: Run) -> Session:
-    """Return the session of a run, whatever it is fit for."""
-    return session_of(run.folder.name, run.meta, _records(run))
+class RecordedRun:
+    """A run on disk; to go through it is to read its records anew."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what run.json says.
+
+        Raises:
+            StorageError: there is no such run, or a newer version of this plugin wrote it.
+        """
+        self.folder = folder
+        self.problems: list[str] = []
+        """What could not be read so far, a sentence each."""
+        self.meta = read_meta(folder, self.problems)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the records; lines that are none are left out.
+
+        Raises:
+            StorageError: a newer version of this plugin wrote them.
+        """
+        return (record for record in iter_requests(self.folder, self.problems) if record.keys() >= _NEEDED)
+
+    def session(self) -> Session:
+        """Return the session of the run, whatever it is fit for.
+
+        Raises:
+            StorageError: see above.
+        """
+        return session_of(self.folder.name, self.meta, self)
 
 
 def recorded_session(folder: Path) -> tuple[Session, list[str]]:
@@ -32,10 +58,11 @@ def recorded_session(folder: Path) -> tuple[Session, list[str]]:
     Raises:
         StorageError: it cannot be read.
     """
-    run, records = _read(folder)
+    run, fitness = RecordedRun(folder), Fitness()
+    session = session_of(folder.name, run.meta, fitness.seen(run))
     wrong = [] if run.meta.get("exit_status") == 0 else ["the run failed, or was cut off"]
     wrong += [printable(problem) for problem in run.problems]
-    return session_of(folder.name, run.meta, records), wrong + unfit(run.meta, records)
+    return session, wrong + fitness.wrong(run.meta)
 
 
 def candidate_session(folder: Path) -> Session:
@@ -46,8 +73,8 @@ def candidate_session(folder: Path) -> Session:
     """
     from pytest_modellens.gate.absolute import of_candidate
 
-    run, records = _read(folder)
-    return session_of(folder.name, run.meta, of_candidate(records))
+    run = RecordedRun(folder)
+    return session_of(folder.name, run.meta, of_candidate(run))
 
 
 def recorded_sides(folder: Path, **about: Any) -> RunVerdict | None:
@@ -62,18 +89,9 @@ def recorded_sides(folder: Path, **about: Any) -> RunVerdict | None:
     """
     from pytest_modellens.gate.sides import judge_sides
 
-    run, records = _read(folder)
+    run = RecordedRun(folder)
     planned = run.meta.get("side_by_side")
     looks = planned.get("looks") if isinstance(planned, dict) else None
     # Whoever looks at data that was stopped at a look must be as sure as at that look.
     n_looks = len(looks) if isinstance(looks, list) and looks else 1
-    return judge_sides(folder.name, run.meta, records, n_looks=n_looks, **about)
-
-
-def _read(folder: Path) -> tuple[Run, list[dict[str, Any]]]:
-    run = read_run(folder)
-    return run, _records(run)
-
-
-def _records(run: Run) -> list[dict[str, Any]]:
-    return [record for record in run.records if record.keys() >= _NEEDED]
+    return judge_sides(folder.name, run.meta, run, n_looks=n_looks, **about)

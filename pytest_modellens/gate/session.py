@@ -12,9 +12,20 @@ from pytest_modellens.record import METRIC_DEFINITIONS
 from pytest_modellens.suite.slo import Slo, slo_met
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["FACTS", "SLO", "VALUES", "Session", "case_key", "differences", "machine_facts", "session_of", "unfit"]
+__all__ = [
+    "FACTS",
+    "SLO",
+    "VALUES",
+    "Fitness",
+    "Session",
+    "SessionMaker",
+    "case_key",
+    "differences",
+    "machine_facts",
+    "session_of",
+]
 
 VALUES = (
     "completion_tokens",
@@ -63,34 +74,58 @@ def session_of(name: str, meta: Mapping[str, Any], records: Iterable[Mapping[str
     Args:
         name: the run's.
         meta: what run.json says.
-        records: the run's, warm-up too.
+        records: the run's, warm-up too; gone through once.
     """
-    servers = _mapping(meta.get("servers"))
-    objectives = _objectives(meta)
-    doubtful: set[str] = set()
-    cases: dict[str, dict[str, Any]] = {}
-    rows = []
-    definitions: Any = None
+    making = SessionMaker(name, meta)
     for record in records:
+        making.add(record)
+    return making.session()
+
+
+class SessionMaker:
+    """A session on its way, record by record: of each it keeps the numbers alone."""
+
+    def __init__(self, name: str, meta: Mapping[str, Any]) -> None:
+        """Begin that of the run `name`, of which run.json says `meta`."""
+        self._name = name
+        self._meta = meta
+        self._servers = _mapping(meta.get("servers"))
+        self._objectives = _objectives(meta)
+        self._doubtful: set[str] = set()
+        self._cases: dict[str, dict[str, Any]] = {}
+        self._keys: dict[str, str] = {}
+        """By themselves, so that all rows of a case have the same object."""
+        self._rows: list[dict[str, Any]] = []
+        self._definitions: Any = None
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take a record, warm-up too."""
         if record.get("phase") != "measured":
-            continue
+            return
         key = case_key(record)
-        definitions = definitions or record.get("metric_definitions")
+        key = self._keys.setdefault(key, key)
+        self._definitions = self._definitions or record.get("metric_definitions")
         if record["ok"] and record.get("invalid") is not None:
-            doubtful.add(key)
-        slo = objectives.get(key, [])
-        facts = cases.setdefault(key, {**_server(servers, record), SLO: [*map(str, slo)]})
+            self._doubtful.add(key)
+        slo = self._objectives.get(key, [])
+        facts = self._cases.get(key)
+        if facts is None:
+            facts = self._cases[key] = {**_server(self._servers, record), SLO: [*map(str, slo)]}
         for fact in _OF_CASE:
             # A request that failed knows less than the others.
             if facts.get(fact) in {None, "unknown"}:
                 facts[fact] = record.get(fact)
-        rows.append(_row(key, record) | {GOODPUT: _is_good(record, slo)})
-    for row in rows:
-        if row["case"] in doubtful:
-            # A request whose measurement counts for nothing neither met the objectives nor missed them.
-            row[GOODPUT] = None
-    machine = {**machine_facts(meta), "metric_definitions": definitions or METRIC_DEFINITIONS}
-    return Session(name=name, made_at=meta.get("started_at"), machine=machine, cases=cases, rows=rows)
+        self._rows.append(_row(key, record) | {GOODPUT: _is_good(record, slo)})
+
+    def session(self) -> Session:
+        """Return what has come so far."""
+        for row in self._rows:
+            if row["case"] in self._doubtful:
+                # A request whose measurement counts for nothing neither met the objectives nor missed them.
+                row[GOODPUT] = None
+        machine = {**machine_facts(self._meta), "metric_definitions": self._definitions or METRIC_DEFINITIONS}
+        made_at = self._meta.get("started_at")
+        return Session(name=self._name, made_at=made_at, machine=machine, cases=self._cases, rows=self._rows)
 
 
 def _row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,25 +186,37 @@ def machine_facts(meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def unfit(meta: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return why a run cannot be a baseline, a sentence each; empty when it can."""
-    counts = dict.fromkeys(("failed", "are no valid measurement", "were not answered as expected"), 0)
-    is_empty, of_two = True, False
-    for record in records:
-        of_two = of_two or record.get("arm") is not None
-        counts["failed"] += not record["ok"]
-        if record.get("phase") == "measured":
-            is_empty = False
-            counts["are no valid measurement"] += record.get("invalid") is not None
-            counts["were not answered as expected"] += bool(record.get("expect_failures"))
-    found = ["nothing was measured"] if is_empty else []
-    if of_two:
-        found.append("two servers were measured side by side")
-    found += [f"{count} of {len(records)} requests {what}" for what, count in counts.items() if count]
-    degraded = meta.get("degraded")
-    if degraded:
-        found.append(f"{len(degraded)} measurements were degraded")
-    return found
+class Fitness:
+    """Whether a run can be a baseline, of records that somebody else goes through."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(("failed", "are no valid measurement", "were not answered as expected"), 0)
+        self._n_records = 0
+        self._is_empty = True
+        self._of_two = False
+
+    def seen(self, records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yield `records`, and take note of each."""
+        for record in records:
+            self._n_records += 1
+            self._of_two = self._of_two or record.get("arm") is not None
+            self._counts["failed"] += not record["ok"]
+            if record.get("phase") == "measured":
+                self._is_empty = False
+                self._counts["are no valid measurement"] += record.get("invalid") is not None
+                self._counts["were not answered as expected"] += bool(record.get("expect_failures"))
+            yield record
+
+    def wrong(self, meta: Mapping[str, Any]) -> list[str]:
+        """Return why a run of these records cannot be a baseline, a sentence each; empty when it can."""
+        found = ["nothing was measured"] if self._is_empty else []
+        if self._of_two:
+            found.append("two servers were measured side by side")
+        found += [f"{count} of {self._n_records} requests {what}" for what, count in self._counts.items() if count]
+        degraded = meta.get("degraded")
+        if degraded:
+            found.append(f"{len(degraded)} measurements were degraded")
+        return found
 
 
 def differences(

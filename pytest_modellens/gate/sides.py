@@ -10,26 +10,17 @@ import msgspec
 from pytest_modellens.gate.calibrations import known_for
 from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.run import RunVerdict
-from pytest_modellens.gate.session import SLO, VALUES, case_key, differences, session_of
+from pytest_modellens.gate.session import SLO, VALUES, SessionMaker, case_key, differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from pytest_modellens.gate.calibrations import MachineCalibration
     from pytest_modellens.gate.session import Session
 
-__all__ = ["ARMS", "arms_of", "judge_sides"]
+__all__ = ["ARMS", "judge_sides"]
 
 ARMS = ("baseline", "candidate")
-
-
-def arms_of(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the records of each arm; requests that are of none are left out."""
-    found: dict[str, list[Mapping[str, Any]]] = {arm: [] for arm in ARMS}
-    for record in records:
-        if record.get("arm") in found:
-            found[record["arm"]].append(record)
-    return found
 
 
 def judge_sides(
@@ -57,13 +48,18 @@ def judge_sides(
         n_looks: how many are planned.
         calibrations: see `judge_run`.
     """
-    arms = arms_of(records)
-    if not all(arms.values()):
+    arms = {arm: _Arm(name, meta) for arm in ARMS}
+    for record in records:
+        arm = record.get("arm")
+        if arm in arms:
+            arms[arm].add(record)
+    if not all(arm.places for arm in arms.values()):
         return None
     # A case is called what it is called on the candidate.
-    keys = {_place(record): case_key(record) for arm in ARMS for record in arms[arm]}
-    old = _renamed(session_of(name, meta, arms["baseline"]), {case_key(r): keys[_place(r)] for r in arms["baseline"]})
-    new = session_of(name, meta, arms["candidate"])
+    keys = {place: key for arm in arms.values() for key, place in arm.places.items()}
+    names = {key: keys[place] for key, place in arms["baseline"].places.items()}
+    old, new = (arm.session() for arm in arms.values())
+    old = msgspec.structs.replace(old, cases={names[key]: facts for key, facts in old.cases.items()})
     differing = _silent(arms, keys)
     if not differing:
         allowed = (*may_differ, *(() if GOODPUT in limits else (SLO,)))
@@ -74,8 +70,8 @@ def judge_sides(
         from pytest_modellens.gate.decide import judge
 
         verdict = judge(
-            _frame(old),
-            _frame(new),
+            _frame(old, names),
+            _frame(new, {}),
             limits=limits,
             alpha=alpha,
             design="ab",
@@ -84,39 +80,57 @@ def judge_sides(
             calibration=None if known is None else known.calibration,
         )
     blocks = len({row["block"] for row in new.rows})
-    return RunVerdict(arms["baseline"][0]["provider"], 0, verdict, differing, (), (), known, n_blocks=blocks)
+    return RunVerdict(arms["baseline"].provider, 0, verdict, differing, (), (), known, n_blocks=blocks)
 
 
-def _place(record: Mapping[str, Any]) -> str:
-    return case_key({**record, "provider": ""})
+class _Arm:
+    """What is kept of one server's records."""
+
+    def __init__(self, name: str, meta: Mapping[str, Any]) -> None:
+        self._making = SessionMaker(name, meta)
+        self.provider = ""
+        self.places: dict[str, str] = {}
+        """By case key: what both servers call the case."""
+        self.good: set[str] = set()
+        """Places with a measurement."""
+        self.failures: dict[str, Counter[str]] = {}
+        """By place: classes of errors."""
+        self.last_error: dict[str, Any] = {}
+        """By place."""
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self._making.add(record)
+        self.provider = self.provider or record["provider"]
+        place = case_key({**record, "provider": ""})
+        self.places[case_key(record)] = place
+        if not record["ok"]:
+            self.failures.setdefault(place, Counter())[str(record.get("error_class"))] += 1
+            self.last_error[place] = record.get("error")
+        elif record.get("phase") == "measured":
+            self.good.add(place)
+
+    def session(self) -> Session:
+        return self._making.session()
 
 
-def _renamed(session: Session, names: Mapping[str, str]) -> Session:
-    return msgspec.structs.replace(
-        session,
-        cases={names[key]: facts for key, facts in session.cases.items()},
-        rows=[{**row, "case": names[row["case"]]} for row in session.rows],
-    )
-
-
-def _silent(arms: Mapping[str, Sequence[Mapping[str, Any]]], keys: Mapping[str, str]) -> dict[str, list[str]]:
+def _silent(arms: Mapping[str, _Arm], keys: Mapping[str, str]) -> dict[str, list[str]]:
     """Return by case why an arm of it has no measurement at all; the other arm's is then of no use."""
     found: dict[str, list[str]] = {}
-    for arm in ARMS:
-        good = {_place(record) for record in arms[arm] if record["phase"] == "measured" and record["ok"]}
+    for name, arm in arms.items():
         for place, key in keys.items():
-            if place in good:
+            if place in arm.good:
                 continue
-            failed = [record for record in arms[arm] if _place(record) == place and not record["ok"]]
-            classes = Counter(str(record.get("error_class")) for record in failed)
+            classes = arm.failures.get(place, Counter())
             kinds = ", ".join(f"{count} × {kind}" for kind, count in classes.most_common())
-            reason = f" ({kinds}: {failed[-1].get('error')})" if failed else " (none was sent)"
-            found.setdefault(key, []).append(f"no request of the {arm} succeeded{reason}")
+            reason = f" ({kinds}: {arm.last_error[place]})" if kinds else " (none was sent)"
+            found.setdefault(key, []).append(f"no request of the {name} succeeded{reason}")
     return found
 
 
-def _frame(session: Session) -> Any:
+def _frame(session: Session, names: Mapping[str, str]) -> Any:
+    """Return the rows of a session; `names` are other names of its cases."""
     import pandas as pd
 
     columns = ["case", "start", "block", "t", *VALUES, GOODPUT]
-    return pd.DataFrame(session.rows, columns=columns).assign(job=session.name)
+    found = pd.DataFrame(session.rows, columns=columns).assign(job=session.name)
+    return found.assign(case=found["case"].map(names)) if names else found

@@ -12,10 +12,9 @@ import numpy as np
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.calibration import Calibration
 from pytest_modellens.gate.effects import robust
-from pytest_modellens.gate.recorded import session_in
+from pytest_modellens.gate.recorded import RecordedRun
 from pytest_modellens.gate.session import FACTS, SLO, differences
 from pytest_modellens.stats.percentile import median_interval, percentile
-from pytest_modellens.storage import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,15 +86,14 @@ def read_sources(
     for number, folder in enumerate(folders, start=1):
         say(f"reading run {number}: {folder.name}")
         try:
-            run = read_run(folder)
+            run = RecordedRun(folder)
+            session = run.session()
         except StorageError as exc:
             problems.append(str(exc))
             continue
         git = _mapping(_mapping(run.meta.get("environment")).get("git"))
         commit = git.get("commit")
-        found.append(
-            Source(session_in(run), commit if isinstance(commit, str) else None, git.get("is_dirty") is True)
-        )  # fmt: skip
+        found.append(Source(session, commit if isinstance(commit, str) else None, git.get("is_dirty") is True))
     return found, problems
 
 

@@ -11,7 +11,7 @@ from pytest_modellens.gate.baseline import add_session, baseline_folder, read_ba
 from pytest_modellens.gate.calibrations import read_calibrations
 from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.run import judge_run
-from pytest_modellens.gate.session import case_key, session_of, unfit
+from pytest_modellens.gate.session import Fitness, case_key, session_of
 from pytest_modellens.gate.show import verdict_lines
 from pytest_modellens.gate.verdict import MIN_SESSIONS
 from pytest_modellens.plugin.gate_asked import alpha_of, check_gate_options, gate_is_given
@@ -179,10 +179,11 @@ class Gate:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         recorder = self._config.stash.get(RECORDER, None) if self._settings.update_baseline else None
-        session = self._session() if recorder is not None else None
-        if recorder is None or session is None:
+        if recorder is None:
             return
-        wrong = unfit(recorder.meta, recorder.records)
+        fitness = Fitness()
+        session = session_of(recorder.folder.name, recorder.meta, fitness.seen(recorder.records))
+        wrong = fitness.wrong(recorder.meta)
         if exitstatus != pytest.ExitCode.OK:
             wrong.insert(0, "the run failed")
         if wrong:

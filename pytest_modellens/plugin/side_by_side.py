@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from pytest_modellens.errors import BudgetError, ModelLensError, StorageError
 from pytest_modellens.gate.calibrations import read_calibrations
 from pytest_modellens.gate.session import FACTS, case_key
 from pytest_modellens.gate.show import change_lines
-from pytest_modellens.gate.sides import arms_of, judge_sides
+from pytest_modellens.gate.sides import ARMS, judge_sides
 from pytest_modellens.plugin.arms import why_not
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.evidence import plain
@@ -185,17 +186,15 @@ class SideBySide(Gate):
             self._passes.take_back(pair.nodeid, when="call", text=text)
 
     def _spent(self) -> str:
-        arms = arms_of(self._config.stash[RECORDER].records)
-        warmup, measured = (
-            {arm: sum(record["phase"] == phase for record in records) for arm, records in arms.items()}
-            for phase in ("warmup", "measured")
-        )
-        seconds = sum(record["total_time_ms"] or 0.0 for records in arms.values() for record in records) / 1000
-        each = {*measured.values()}
-        requests = (
-            f"{each.pop()}" if len(each) == 1 else f"{measured['baseline']} (baseline) and {measured['candidate']}"
-        )
-        return f"spent: {requests} requests per arm, {sum(warmup.values())} of warm-up, {seconds:.0f} s of answers"
+        counts, answers_ms = Counter[tuple[str, str]](), 0.0
+        for record in self._config.stash[RECORDER].records:
+            if record["arm"] is not None:
+                counts[record["arm"], record["phase"]] += 1
+                answers_ms += record["total_time_ms"] or 0.0
+        baseline, candidate = (counts[arm, "measured"] for arm in ARMS)
+        requests = f"{baseline}" if baseline == candidate else f"{baseline} (baseline) and {candidate}"
+        warmup = sum(counts[arm, "warmup"] for arm in ARMS)
+        return f"spent: {requests} requests per arm, {warmup} of warm-up, {answers_ms / 1000:.0f} s of answers"
 
 
 def _after(where: str, progress: Progress) -> Callable[[str], None]:

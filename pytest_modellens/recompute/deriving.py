@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from pytest_modellens.cassette.replay import exchange_of, replay, request_of
 from pytest_modellens.cost import Price
@@ -15,20 +16,21 @@ from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.load.reply import LoadProgress, LoadReply
 from pytest_modellens.measure.reply import Kept, Reply
 from pytest_modellens.models import RunRequest
-from pytest_modellens.record import METRIC_DEFINITIONS, Record, to_json
+from pytest_modellens.record import METRIC_DEFINITIONS, Record, short, to_json
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.runner import unexpected
 from pytest_modellens.serverside import judge
 from pytest_modellens.storage.lines import encode
+from pytest_modellens.storage.spool import SETTLED
 from pytest_modellens.suite.expect import Expect
 from pytest_modellens.suite.slo import Slo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pytest_modellens.cassette.entry import Entry, Scene
 
-__all__ = ["Cell", "Row", "carried_over"]
+__all__ = ["Cell", "Row", "as_it_was", "carried_over"]
 
 Row = dict[str, Any]
 """A record as plain JSON types."""
@@ -50,20 +52,29 @@ def carried_over(old: Row) -> Row:
 
 
 class Cell:
-    """The requests of one cell: their records one by one, then cut and judged again as a whole."""
+    """The requests of one cell: their records one by one, then cut and judged again as a whole.
+
+    Of each record it keeps what it is judged by; the rest is for the caller to keep, and to give back to `row`.
+    """
 
     def __init__(self, scene: Scene, before: Mapping[str, Any]) -> None:
         """Begin; `before` is what run.json says of a load, empty for none, and where the run was killed before it."""
         self._is_judged = scene.origin["case_hash"] is not None
         """Cells of suites are; requests of a test of one's own are not."""
         self._load = _load_run(scene, before) if scene.origin["load"] is not None else None
-        self._records: dict[int, tuple[Row | None, Record]] = {}
-        self._without: dict[int, tuple[Row, Record]] = {}
+        self._records: dict[int, Record] = {}
+        """By their places in the run; after `settle` as they were judged."""
+        self._without: set[int] = set()
+        """Those of them without raw bytes."""
+        self._first: Record | None = None
+        self._counted: tuple[int, Row] | None = None
+        """What the server counted during the cell, of the first record that says so, and its place."""
+        self._server: Row = {}
         self._began_ns = 0
         self._cache = "any"
 
-    def add(self, number: int, entry: Entry, link: str, old: Row | None) -> None:
-        """Derive the record of one request.
+    def add(self, number: int, entry: Entry, link: str, old: Row | None) -> Record:
+        """Derive the record of one request; it is whole after `settle`.
 
         Args:
             number: its place in the run.
@@ -88,41 +99,63 @@ class Cell:
             place = self._load.place(done)
             if old is not None and done.sent_ns is not None and old.get("sent_ns") is not None:
                 self._began_ns = done.sent_ns - old["sent_ns"]
-        self._records[number] = (old, _record(entry, link, old, request, reply, place))
+        record = _record(entry, link, old, request, reply, place)
+        self._keep(number, record, (old or {}).get("server"))
+        return record
 
-    def add_without_bytes(self, number: int, old: Row) -> None:
-        """Take part of a request as it was.
+    def add_without_bytes(self, number: int, record: Record) -> None:
+        """Take part of a request as `as_it_was` returned it."""
+        self._keep(number, record, record.server)
+        self._without.add(number)
 
-        Raises:
-            msgspec.ValidationError: it is no record.
-        """
-        fields = old.keys() & {*Record.__struct_fields__}
-        self._without[number] = (old, msgspec.convert({key: old[key] for key in fields}, Record))
-
-    def settle(self) -> tuple[dict[int, Row], dict[str, Any]]:
-        """Return the records by their places in the run, and what run.json is to say of a load."""
-        for number, (old, record) in self._without.items():
-            self._records[number] = (old, self._as_it_was(old, record))
+    def settle(self) -> dict[str, Any]:
+        """Cut and judge the records; returns what run.json is to say of a load."""
+        for number in self._without:
+            self._records[number] = self._before_the_cut(self._records[number])
         numbers = sorted(self._records)
-        olds = [self._records[number][0] for number in numbers]
-        settled = [self._records[number][1] for number in numbers]
+        settled = [self._records[number] for number in numbers]
         evidence: dict[str, Any] = {}
         if self._load is not None:
             settled = self._load.settle(settled)
             evidence = self._load.evidence()
-        more: dict[str, Any] = {}
         if self._is_judged:
-            judged = judge(settled, _counted(olds), cache=self._cache)
+            counted = {} if self._counted is None else self._counted[1]
+            judged = judge(settled, counted, cache=self._cache)
             settled = judged.records
-            more = {"server": judged.server}
-        rows = [_merged(old, record) | more for old, record in zip(olds, settled, strict=True)]
-        if self._load is not None and self._without:
-            _restore_rounds(rows, olds)
-        return dict(zip(numbers, rows, strict=True)), _plain(evidence | more)
+            self._server = _plain({"server": judged.server})
+            evidence |= self._server
+        self._records = dict(zip(numbers, settled, strict=True))
+        return _plain(evidence)
 
-    def _as_it_was(self, old: Row, record: Record) -> Record:
+    def row(self, number: int, derived: Row | None, old: Row | None) -> Row:
+        """Return a record as it is to be kept.
+
+        Args:
+            number: its place in the run.
+            derived: what `add` made of it, as plain JSON types; None of one without raw bytes.
+            old: the record as it was.
+        """
+        if derived is None:
+            assert old is not None
+            derived = _plain(to_json(_whole(old)))
+        record = self._records[number]
+        row = derived | {name: getattr(record, name) for name in SETTLED}
+        if old is not None:
+            row = {**old, **{name: value for name, value in row.items() if name not in _NOT_DERIVED}}
+            # Not of all is the place in the schedule known.
+            if self._load is not None and self._without and old.get("phase") == row["phase"]:
+                row["round"] = old.get("round")
+        return row | self._server
+
+    def _keep(self, number: int, record: Record, counted: Any) -> None:
+        self._first = self._first or record
+        self._records[number] = short(record, like=self._first)
+        if counted and (self._counted is None or number < self._counted[0]):
+            # Without what was concluded from it.
+            self._counted = number, {key: value for key, value in counted.items() if key not in _CONCLUDED}
+
+    def _before_the_cut(self, record: Record) -> Record:
         """Return a record without raw bytes as it was before its load was cut and judged."""
-        record = msgspec.structs.replace(record, invalid=carried_over(old).get("invalid"))
         if self._load is None:
             return record
         began = self._began_ns
@@ -132,7 +165,22 @@ class Cell:
         nothing = Reply(started_at=datetime.now(UTC))
         self._load.place(LoadReply(nothing, RunRequest("", ""), record.round, "measured", began, began, sent, ended))
         phase = "measured" if record.phase == "transient" else record.phase
-        return msgspec.structs.replace(record, sent_ns=sent, ended_ns=ended, phase=phase)
+        return replaced(record, sent_ns=sent, ended_ns=ended, phase=phase)
+
+
+def as_it_was(old: Row) -> Record:
+    """Return what a record without raw bytes is judged by.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    record = _whole(old)
+    return short(replaced(record, invalid=carried_over(old).get("invalid")), like=record)
+
+
+def _whole(old: Row) -> Record:
+    fields = old.keys() & {*Record.__struct_fields__}
+    return msgspec.convert({key: old[key] for key in fields}, Record)
 
 
 def _load_run(scene: Scene, before: Mapping[str, Any]) -> LoadRun:
@@ -147,19 +195,6 @@ def _load_run(scene: Scene, before: Mapping[str, Any]) -> LoadRun:
 
 def _objectives(scene: Scene) -> list[Slo]:
     return [Slo(metric, bound) for metric, bound in scene.slo.items()]
-
-
-def _counted(olds: Iterable[Row | None]) -> dict[str, Any]:
-    """Return what the server counted during the cell, without what was concluded from it."""
-    server: dict[str, Any] = next((old["server"] for old in olds if old is not None and old.get("server")), {})
-    return {key: value for key, value in server.items() if key not in _CONCLUDED}
-
-
-def _restore_rounds(rows: Iterable[Row], olds: Iterable[Row | None]) -> None:
-    """Number as before what is in the same phase as before: not of all is the place in the schedule known."""
-    for row, old in zip(rows, olds, strict=True):
-        if old is not None and old.get("phase") == row["phase"]:
-            row["round"] = old.get("round")
 
 
 def _record(
@@ -204,12 +239,7 @@ def _expect_failures(old: Row | None, entry: Entry, reply: Reply) -> list[str]:
     return unexpected(msgspec.convert(entry.scene.expect, Expect), reply)
 
 
-def _merged(old: Row | None, record: Record) -> Row:
-    row = _plain(to_json(record))
-    return row if old is None else {**old, **{key: row[key] for key in row.keys() - _NOT_DERIVED}}
-
-
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(value: Mapping[str, Any]) -> Row:
     """Return `value` as it reads back from a file, which is how the records before are known."""
-    plain: dict[str, Any] = msgspec.json.decode(encode(value))
+    plain: Row = msgspec.json.decode(encode(value))
     return plain

@@ -10,7 +10,7 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Change", "changes", "flat", "table"]
+__all__ = ["Change", "Changes", "changes", "flat", "table"]
 
 _VERSIONS = frozenset({"metric_definitions", "schema_version"})
 """Fields that name the definitions themselves."""
@@ -29,21 +29,36 @@ class Change(NamedTuple):
     after: Any
 
 
-def changes(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Change]:
-    """Return the fields that differ between records before and after, in the order in which they are met."""
-    found: dict[str, Change] = {}
-    total = 0
-    for before, after in pairs:
-        total += 1
+class Changes:
+    """Fields that differ between records before and after, of which one pair at a time is known."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Change] = {}
+        self._total = 0
+
+    def add(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Take note of a pair."""
+        self._total += 1
         for name in (*before, *(key for key in after if key not in before)):
             old, new = before.get(name, _MISSING), after.get(name, _MISSING)
             if name in _VERSIONS or old == new:
                 continue
-            known = found.get(name) or Change(name, 0, 0, old, new)
+            known = self._found.get(name) or Change(name, 0, 0, old, new)
             if _distance(old, new) > _distance(known.before, known.after):
                 known = known._replace(before=old, after=new)
-            found[name] = known._replace(differing=known.differing + 1)
-    return [change._replace(of=total) for change in found.values()]
+            self._found[name] = known._replace(differing=known.differing + 1)
+
+    def found(self) -> list[Change]:
+        """Return the fields, in the order in which they were met."""
+        return [change._replace(of=self._total) for change in self._found.values()]
+
+
+def changes(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Change]:
+    """Return the fields that differ between records before and after, in the order in which they are met."""
+    found = Changes()
+    for before, after in pairs:
+        found.add(before, after)
+    return found.found()
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -13,29 +13,35 @@ from pytest_modellens.cassette.tape import SUFFIX, TapeReader
 from pytest_modellens.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_modellens.cassette.entry import Entry
-    from pytest_modellens.storage import Run
 
 __all__ = ["Shelf", "find_cassette"]
 
 
-def find_cassette(run: Run, given: Path | None) -> Path:
-    """Return the folder that holds the cassette of `run`: where run.json says, or at or below `given`.
+def find_cassette(run: Path, meta: Mapping[str, Any], given: Path | None) -> Path:
+    """Return the folder that holds the cassette of a run.
+
+    Args:
+        run: the run's folder.
+        meta: what its run.json says.
+        given: where to look, there or below; None: where run.json says.
 
     Raises:
         StorageError: there is none.
     """
-    noted = run.meta.get("cassette")
+    noted = meta.get("cassette")
     recorded = noted.get("folder") if isinstance(noted, dict) else None
     if given is not None:
         names = [Path(recorded).name] if isinstance(recorded, str) else []
-        for folder in (given, *(given / name for name in (*names, run.folder.name))):
+        for folder in (given, *(given / name for name in (*names, run.name))):
             if _has_entries(folder):
                 return folder
-        raise StorageError(f"{given}: holds no cassette of {run.folder.name} (looked for *{SUFFIX} in it and below)")
+        raise StorageError(f"{given}: holds no cassette of {run.name} (looked for *{SUFFIX} in it and below)")
     if not isinstance(recorded, str):
         raise StorageError(
-            f"{run.folder}: was recorded without a cassette (record with pytest --modellens-cassette DIR, "
+            f"{run}: was recorded without a cassette (record with pytest --modellens-cassette DIR, "
             "or say where it is with --cassette DIR)"
         )
     folder = Path(recorded)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Judged", "Spool", "judged_rows", "left_spools"]
+__all__ = ["SETTLED", "Judged", "Spool", "judged_rows", "left_spools"]
 
 NOTE = "its load was cut off: nobody found out how much of it is the beginning, and whether the client kept up"
 SETTLED = ("phase", "round", "sent_ns", "ended_ns", "invalid")

@@ -11,7 +11,7 @@ import pytest
 from pytest_modellens.cli import main
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.baseline import KEPT, add_session, baseline_folder, list_baselines, prune, read_baseline
-from pytest_modellens.gate.session import case_key, differences, session_of, unfit
+from pytest_modellens.gate.session import Fitness, case_key, differences, session_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,12 @@ def records(speed: float = 1.0) -> list[dict[str, Any]]:
 
 def session(number: int = 1, speed: float = 1.0) -> Session:
     return session_of(f"202601{number:02}T000000Z-run", META, records(speed))
+
+
+def unfit(meta: dict[str, Any], records: list[dict[str, Any]]) -> list[str]:
+    fitness = Fitness()
+    assert [*fitness.seen(records)] == records
+    return fitness.wrong(meta)
 
 
 def run_folder(results: Path, name: str, speed: float = 1.0, *, rows: Any = None, **meta: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_modellens.gate.sides import arms_of, judge_sides
+from pytest_modellens.gate.sides import judge_sides
 from pytest_modellens.gate.specs import parse_blocks
 
 LIMITS = {"tokens_per_second": -0.05}
@@ -66,8 +66,7 @@ def test_run_without_both_arms_is_none_of_two_servers(arm: str | None) -> None:
 
 def test_requests_of_no_arm_and_of_warm_up_are_left_out() -> None:
     extra = [record(None, 0, tokens_per_second=1.0), record("candidate", 0, phase="warmup", tokens_per_second=1.0)]
-    assert sum(map(len, arms_of([*run(), *extra]).values())) == 33
-    with_them = judge_sides("run", META, [*run(), *extra], limits=LIMITS)
+    with_them = judge_sides("run", META, iter([*run(), *extra]), limits=LIMITS)  # gone through once
     without = judge_sides("run", META, run(), limits=LIMITS)
     assert with_them is not None
     assert without is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +213,59 @@ def test_run_without_run_json_needs_to_be_told_where_its_cassette_is(tmp_path: P
     assert made.requests == []
     assert "run.json: cannot be read" in made.problems[0]
     assert len(read_run(made.folder).meta["cells"]) == 1
+
+
+@pytest.mark.parametrize("keys", ["rounds: 300, warmup: 0", "load: {concurrency: 2, requests: 300}"])
+def test_answers_are_not_held_in_memory(tmp_path: Path, keys: str) -> None:
+    answer = ("word " * 3_000,) * 2
+    folder = recorded(tmp_path, keys, words=answer)
+    again(folder)  # imports take memory too
+    tracemalloc.start()
+    try:
+        made = again(folder)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.requests == []
+    assert peak < (folder / "requests.jsonl").stat().st_size / 2
+
+
+def test_run_that_loses_records_meanwhile_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, "rounds: 3, warmup: 0")
+    path = folder / "requests.jsonl"
+
+    def lose(done: int, of: int) -> None:
+        if done == of:
+            path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n")
+
+    with pytest.raises(StorageError, match=r"lost records while it was read \(who else works on it\?\)"):
+        again(folder, on_progress=lose)
+    assert {*folder.parent.iterdir()} == {folder.parent / ".gitignore", folder}
+
+
+def test_run_that_grows_meanwhile_is_taken_as_it_was(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, "rounds: 3, warmup: 0")
+    before, path = read_run(folder).records, folder / "requests.jsonl"
+    line = path.read_bytes().partition(b"\n")[0] + b"\n"
+
+    def grow(_done: int, _of: int) -> None:
+        with path.open("ab") as file:
+            file.write(line)
+
+    made = again(folder, on_progress=grow)
+    assert (made.derived, made.carried_over, made.requests) == (3, 0, [])
+    assert read_run(made.folder).records == before
+
+
+def test_disk_without_room_for_what_is_derived_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recorded(tmp_path, "rounds: 1, warmup: 0")
+
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pytest_modellens.recompute.run.TemporaryFile", full)
+    with pytest.raises(StorageError, match=r"results: cannot hold the records that were derived \(No space left"):
+        again(folder)
 
 
 def test_entries_say_all_that_the_format_promises(tmp_path: Path) -> None:
