@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ from pytest_modellens.errors import ConfigError
 from pytest_modellens.load.executor import execute
 from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.models import RunRequest
+from pytest_modellens.providers.ollama import OllamaProvider
 from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.selfcheck.level import Level, compare_level
 from pytest_modellens.truth.catalogue import SCENARIOS
@@ -18,6 +20,8 @@ from pytest_modellens.truth.compare import differences, reported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_modellens.providers.http import HTTPProvider
 
 __all__ = ["LEVELS", "QUICK_LEVELS", "SelfCheck", "selfcheck"]
 
@@ -63,9 +67,13 @@ class SelfCheck:
         return not self.wrong and self.best is not None
 
 
-class _Loopback(OpenAIProvider):
-    """The usual client, which no proxy of the environment is asked for."""
+class _OpenAI(OpenAIProvider):
+    """The usual client, which no proxy of the environment is asked for; so is the next."""
 
+    uses_proxies: ClassVar[bool] = False
+
+
+class _Ollama(OllamaProvider):
     uses_proxies: ClassVar[bool] = False
 
 
@@ -82,32 +90,38 @@ def selfcheck(*, levels: Sequence[int] = LEVELS, on_progress: Callable[[str], No
     stopped = None
     measured: list[Level] = []
     clocks: set[str] = set()
-    with TruthServer() as truth:
-        provider = _Loopback(truth.url, api_key="")
+    with (
+        TruthServer() as truth,
+        closing(_OpenAI(truth.url, api_key="")) as provider,
+        closing(_Ollama(truth.root, api_key="")) as ollama,
+    ):
+        wrong = dict(_wrong_scenarios(provider, ollama, on_progress))
         try:
-            wrong = dict(_wrong_scenarios(provider, on_progress))
             for level in levels:
                 on_progress(f"{level} streams" if level > 1 else "1 stream")
                 measured.append(_best_of_tries(provider, truth, level, clocks))
         except ConfigError as exc:  # more connections than this process may open
             stopped = str(exc)
-        finally:
-            provider.close()
     clock = "mixed" if len(clocks) > 1 else next(iter(clocks), "none")
-    return SelfCheck(len(_catalogue()), wrong, tuple(measured), clock, stopped)
+    return SelfCheck(len(SCENARIOS), wrong, tuple(measured), clock, stopped)
 
 
-def _catalogue() -> list[str]:
-    return [name for name, scenario in SCENARIOS.items() if scenario.speaks("openai")]
-
-
-def _wrong_scenarios(provider: OpenAIProvider, on_progress: Callable[[str], None]) -> Iterator[tuple[str, str]]:
-    names = _catalogue()
-    for number, name in enumerate(names, start=1):
-        on_progress(f"scenario {number} of {len(names)}: {name}")
+def _wrong_scenarios(
+    openai: HTTPProvider, ollama: HTTPProvider, on_progress: Callable[[str], None]
+) -> Iterator[tuple[str, str]]:
+    """Yield each scenario that is reported wrongly in its own dialect, and how."""
+    for at, (name, scenario) in enumerate(SCENARIOS.items(), start=1):
+        on_progress(f"scenario {at} of {len(SCENARIOS)}: {name}")
+        provider = openai if scenario.speaks("openai") else ollama
         request = RunRequest("Hello.", f"truth:{name}", max_tokens=_MAX_TOKENS, stream=True, timeout_s=_TIMEOUT_S)
-        reply = provider.measure(request)
-        if found := differences(SCENARIOS[name].expected("openai"), reported(reply, asked=request.model)):
+        found = [
+            problem
+            for number in range(1, scenario.turns + 1)
+            for problem in differences(
+                scenario.expected(number=number), reported(provider.measure(request), asked=request.model)
+            )
+        ]
+        if found:
             yield name, "; ".join(found)
 
 
@@ -143,6 +157,7 @@ def _measured_level(provider: OpenAIProvider, truth: TruthServer, concurrency: i
     )
     # The log is asked for when nothing is under way any more: the server sends nothing while it writes it out.
     replies = [*execute(provider, LoadPlan(concurrency=concurrency, requests=asked), requests)]
+    late = truth.punctuality().overall
     log = {sent.id: sent for sent in truth.log()}
     pairs = []
     for request, reply in ((reply.request, reply.reply) for reply in replies):
@@ -150,4 +165,4 @@ def _measured_level(provider: OpenAIProvider, truth: TruthServer, concurrency: i
         if reply.error is None and reply.timeline is not None and sent is not None:
             pairs.append((reply.timeline, sent))
             clocks |= {reply.transport.clock} if reply.transport else set()
-    return compare_level(concurrency, asked=asked, pairs=pairs)
+    return compare_level(concurrency, asked=asked, pairs=pairs, server_late=late)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_modellens.measure.timeline import Timeline
-    from pytest_modellens.truth.records import SentRequest
+    from pytest_modellens.truth.records import Lateness, SentRequest
 
 __all__ = ["TOLERANCE", "Difference", "Level", "compare_level"]
 
@@ -55,6 +55,8 @@ class Level:
     """Largest relative error among the figures that a report shows: p50 and p99 of TTFT, ITL and TPOT, and throughput;
     infinite when there is none."""
     worst_figure: str
+    server_late: Lateness | None = None
+    """How late the server sent against its script, which is no error: the truth is what it did. None: not asked."""
     tries: int = 1
     """How often it was measured; the best of them is kept."""
 
@@ -64,7 +66,13 @@ class Level:
         return not self.failed and not self.miscounted and self.worst <= TOLERANCE
 
 
-def compare_level(concurrency: int, *, asked: int, pairs: Sequence[tuple[Timeline, SentRequest]]) -> Level:
+def compare_level(
+    concurrency: int,
+    *,
+    asked: int,
+    pairs: Sequence[tuple[Timeline, SentRequest]],
+    server_late: Lateness | None = None,
+) -> Level:
     """Return how far the good requests among `asked` are from the server's log entries of the same requests.
 
     The truth is the server's log, so that its punctuality does not matter: an event that it sent late was sent late.
@@ -102,6 +110,7 @@ def compare_level(concurrency: int, *, asked: int, pairs: Sequence[tuple[Timelin
         throughput=throughput / true_throughput - 1 if true_throughput else math.nan,
         worst=figures.get(worst_figure, math.inf),
         worst_figure=worst_figure,
+        server_late=server_late,
     )
 
 

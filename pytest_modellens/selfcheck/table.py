@@ -57,6 +57,12 @@ def _levels(levels: tuple[Level, ...]) -> Iterator[str]:
         for (name, difference), fact in zip(figures, facts, strict=True):
             yield f"{load:17}  {name:7}{_numbers(difference)}  {fact}".rstrip()
             load = ""
+    late = levels[-1].server_late if levels else None
+    if late is not None and late.n:
+        yield from _wrapped(
+            f"the check's server sent late under the last load: p50 {late.p50_ms:.2f}, p99 {late.p99_ms:.2f}, "
+            f"max {late.max_ms:.2f} ms (no error: what it did is the truth)"
+        )
 
 
 def _numbers(difference: Difference) -> str:

@@ -213,7 +213,8 @@ def _closings() -> Iterator[Scenario]:
 
 
 def _refusals() -> Iterator[Scenario]:
-    for status, words in ((401, "no key"), (404, "no such model"), (429, "too many requests"), (500, "broken")):
+    plain = ((401, "no key"), (404, "no such model"), (429, "too many requests"), (500, "broken"), (503, "overloaded"))
+    for status, words in plain:
         yield replace(_QUICK, name=f"refused-{status}", description=words, refuse_status=status, ttft_ms=5)
     yield replace(
         _QUICK,

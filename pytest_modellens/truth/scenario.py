@@ -206,6 +206,11 @@ class Scenario:
         """Return what all times of the `number`-th request are multiplied by."""
         return self.slow_factor if self.slow_from is not None and number >= self.slow_from else 1.0
 
+    @property
+    def turns(self) -> int:
+        """Requests after which it has shown all that it does."""
+        return max(self.refuse_every if self.refuse_status is not None else 1, self.slow_from or 1)
+
     def speaks(self, dialect: Dialect) -> bool:
         """Return whether this scenario can be asked for through that API."""
         return self.dialect in {"any", dialect}

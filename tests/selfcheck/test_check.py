@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,14 +11,14 @@ from pytest_modellens.errors import ConfigError
 from pytest_modellens.selfcheck import check as checking
 from pytest_modellens.selfcheck.check import MIN_REQUESTS, SelfCheck, selfcheck
 from pytest_modellens.truth.catalogue import SCENARIOS
+from pytest_modellens.truth.compare import reported
 from tests.selfcheck.conftest import check, level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_modellens.measure.reply import Reply
     from pytest_modellens.truth.expected import Expected
-
-OPENAI = [name for name, scenario in SCENARIOS.items() if scenario.speaks("openai")]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def outcome(said: list[str]) -> Iterator[SelfCheck]:
 
 def test_every_scenario_is_reported_rightly(outcome: SelfCheck) -> None:
     assert outcome.wrong == {}
-    assert outcome.scenarios == len(OPENAI)
+    assert outcome.scenarios == len(SCENARIOS)
 
 
 def test_low_loads_are_measured_without_a_failure(outcome: SelfCheck) -> None:
@@ -55,7 +56,8 @@ def test_clock_is_said(outcome: SelfCheck) -> None:
 
 def test_progress_is_said(outcome: SelfCheck, said: list[str]) -> None:
     assert outcome
-    assert said[0] == f"scenario 1 of {len(OPENAI)}: {OPENAI[0]}"
+    said_of = [f"scenario {at} of {len(SCENARIOS)}: {name}" for at, name in enumerate(SCENARIOS, start=1)]
+    assert said[: len(said_of)] == said_of
     assert said[-2:] == ["1 stream", "4 streams"]
 
 
@@ -74,6 +76,33 @@ def test_wrong_report_is_named_and_too_many_connections_end_the_levels(monkeypat
     assert "tokens: 0 expected, 1 reported" in outcome.wrong["no-token"]
     assert (outcome.stopped, outcome.levels, outcome.clock) == ("needs 5 descriptors", (), "none")
     assert not outcome.is_good
+
+
+@pytest.mark.parametrize(("name", "wrong_at"), [("every-third-refused", 3), ("ollama-thinking", 1)])
+def test_every_dialect_and_every_turn_of_a_scenario_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, name: str, wrong_at: int
+) -> None:
+    models: list[str] = []
+
+    def once_wrong(reply: Reply, *, asked: str) -> Expected:
+        models.append(asked)
+        found = reported(reply, asked=asked)
+        return replace(found, text="made up") if len(models) == wrong_at else found
+
+    monkeypatch.setattr(checking, "SCENARIOS", {name: SCENARIOS[name]})
+    monkeypatch.setattr(checking, "reported", once_wrong)
+    outcome = selfcheck(levels=())
+    assert [*outcome.wrong] == [name]
+    assert "'made up' reported" in outcome.wrong[name]
+    assert models == [f"truth:{name}"] * SCENARIOS[name].turns
+
+
+def test_server_says_how_late_it_was(outcome: SelfCheck) -> None:
+    late = [found.server_late for found in outcome.levels]
+    # Of each request its 32 tokens, and what ends it.
+    assert [one.n // 32 >= requests for one, requests in zip(late, (MIN_REQUESTS, 12), strict=True) if one] == [
+        True
+    ] * 2
 
 
 @pytest.mark.parametrize(

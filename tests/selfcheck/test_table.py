@@ -8,6 +8,7 @@ import pytest
 
 from pytest_modellens.selfcheck.level import Difference
 from pytest_modellens.selfcheck.table import table
+from pytest_modellens.truth.records import Lateness
 from tests.selfcheck.conftest import check, level
 
 NONE = Difference(math.nan, math.nan, math.nan)
@@ -62,6 +63,15 @@ def test_low_ceiling_says_what_to_do() -> None:
 
 def test_further_tries_are_said() -> None:
     assert any(line.endswith("no request failed, try 3") for line in table(check(level(1, tries=3))))
+
+
+def test_lateness_of_the_server_is_said_and_called_no_error() -> None:
+    lines = table(
+        check(level(1, server_late=Lateness(9, 9.0, 9.0, 9.0)), level(4, server_late=Lateness(9, 0.1, 2.5, 7)))
+    )
+    at = lines.index("the check's server sent late under the last load: p50 0.10, p99 2.50, max 7.00")
+    assert lines[at + 1 : at + 3] == ["  ms (no error: what it did is the truth)", ""]
+    assert not any("sent late" in line for line in table(check(level(1, server_late=Lateness(0, None, None, None)))))
 
 
 def test_nothing_within_the_tolerance() -> None:

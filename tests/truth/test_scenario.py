@@ -31,6 +31,14 @@ def test_base_gives_the_fields_that_are_not_named() -> None:
     assert scenario == replace(SCENARIOS["stall"], name="inline", description="", tokens=20)
 
 
+@pytest.mark.parametrize(
+    ("fields", "turns"),
+    [({}, 1), ({"refuse_every": 3}, 1), ({"refuse_every": 3, "refuse_status": 503}, 3), ({"slow_from": 4}, 4)],
+)
+def test_turns_show_all_that_it_does(fields: dict[str, Any], turns: int) -> None:
+    assert Scenario(**fields).turns == turns
+
+
 def test_name_is_taken_with_and_without_prefix() -> None:
     assert named_scenario("truth:steady") is parse_scenario("steady") is SCENARIOS["steady"]
 
