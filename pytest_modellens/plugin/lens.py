@@ -17,6 +17,7 @@ from pytest_modellens.plugin.arms import why_not
 from pytest_modellens.plugin.cassette import cassette_of
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.evidence import described, watching
+from pytest_modellens.plugin.going import Going
 from pytest_modellens.plugin.limits import good_records, limits_of, what_fails
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
@@ -43,7 +44,6 @@ from pytest_modellens.storage.spool import Judged
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_modellens.load.cell import LoadRun
     from pytest_modellens.models import RunRequest, RunResult
     from pytest_modellens.plugin.options import ProviderSpec
     from pytest_modellens.providers.base import ProviderAdapter
@@ -196,11 +196,10 @@ class Lens:
                 provider,
                 cell,
                 spec=self._spec,
-                on_record=lambda run: progress.say(_progress(run)),
                 keep=None if spool is None else spool.add,
             )
             with endpoint_lock(provider):
-                progress.say(_progress(run))
+                progress.say(Going(run))
                 with watching(run, self._evidence, self._config, named=self.provider, spool=spool):
                     if benchmark is not None:
                         self._benchmarked(run, benchmark)
@@ -343,31 +342,3 @@ def _spare(benchmark: Any) -> None:
         with suppress(Exception):  # it was used, and says so
             benchmark.disabled = True
             benchmark.pedantic(int)
-
-
-def _progress(run: CellRun) -> str:
-    if run.load is not None:
-        return _load_progress(run.load)
-    done = len(run.records)
-    text = f"warm-up {done + 1}/{run.warmup}" if done < run.warmup else f"{done - run.warmup}/{run.cell.case.rounds}"
-    rates = [record.tokens_per_second for record in run.measured if record.tokens_per_second is not None]
-    return f"{text} · {rates[-1]:.1f} tok/s" if rates else text
-
-
-def _load_progress(load: LoadRun) -> str:
-    progress = load.progress
-    if progress is None:
-        return "starting the load"
-    rate = progress.ended / progress.elapsed_s if progress.elapsed_s else 0.0
-    parts = [f"{progress.ended} done", f"{progress.in_flight} in flight", f"{rate:.1f}/s"]
-    if progress.failed:
-        parts.append(f"{progress.failed} failed")
-    plan = load.plan
-    left_s = []
-    if plan.requests is not None and rate:
-        left_s.append((plan.requests + plan.warmup_requests - progress.ended) / rate)
-    if plan.duration_s is not None:
-        left_s.append(plan.duration_s + plan.warmup_s + plan.ramp_s - progress.elapsed_s)
-    if left_s:
-        parts.append(f"{max(0.0, min(left_s)):.0f} s left")
-    return " · ".join(parts)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["Progress", "keep_terminal"]
@@ -29,7 +30,7 @@ class Progress:
     """
 
     def __init__(self, config: pytest.Config, text: str) -> None:
-        self._text = text
+        self._text: str | Callable[[], str] = text
         self._file, self._width = _terminal(config)
         self._shown = 0
         self._stop = Event()
@@ -49,8 +50,8 @@ class Progress:
             self._thread.join()
             self._erase()
 
-    def say(self, text: str) -> None:
-        """Show `text` from now on."""
+    def say(self, text: str | Callable[[], str]) -> None:
+        """Show `text` from now on; what can be called is asked whenever the line is written, in a thread of its own."""
         self._text = text
 
     def _run(self) -> None:
@@ -58,7 +59,8 @@ class Progress:
         wait = _FIRST_AFTER_S
         while not self._stop.wait(wait):
             wait = _TICK_S
-            self._show(f" {self._text} · {time.monotonic() - began:.0f} s")
+            text = self._text if isinstance(self._text, str) else self._text()
+            self._show(f" {text} · {time.monotonic() - began:.0f} s")
 
     def _show(self, line: str) -> None:
         assert self._file is not None

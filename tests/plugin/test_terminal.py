@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -87,6 +88,22 @@ def test_progress_is_shown_on_a_terminal_and_gone_at_the_end(project: Project, m
     (line,) = (line for line in lines if line.startswith("suites/chat.yaml") and line.endswith("[100%]"))
     assert re.fullmatch(r"suites/chat\.yaml(::a\[llamacpp\] PASSED| \.) +\[100%\]", line)
     assert not any("warm-up" in line for line in lines)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_progress_of_a_load_fits_a_terminal_and_is_gone_at_the_end(project: Project) -> None:
+    numbers = count(1)
+
+    def every_third_fails(chat: Chat) -> None:
+        time.sleep(0.3)
+        chat.json({"error": "no"}, status=503) if next(numbers) % 3 == 0 else stream("slow", "ly")(chat)
+
+    project.suite("cases:\n- {name: a, prompt: hi, load: {concurrency: 2, requests: 18}}\n")
+    with fake_server(every_third_fails) as server:
+        output = on_a_terminal(project.path, *of(server), "-p", "no:benchmark")
+    assert re.search(r" \d+\.\d/s · \d+ tok/s · [1-6] failed · \d+ s left · \d+ do", output)
+    (line,) = (line for line in screen(output) if line.startswith("suites/chat.yaml") and line.endswith("[100%]"))
+    assert re.fullmatch(r"suites/chat\.yaml F +\[100%\]", line)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
