@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["APICallMetrics", "HardwareMetrics", "Message", "Model", "RunRequest", "RunResult"]
+__all__ = [
+    "SEVERAL_ANSWERS",
+    "APICallMetrics",
+    "HardwareMetrics",
+    "Message",
+    "Model",
+    "RunRequest",
+    "RunResult",
+    "several_answers",
+]
+
+SEVERAL_ANSWERS = ("n", "best_of")
+"""Body fields of OpenAI's API that ask for so many answers to one request."""
 
 Message = dict[str, Any]
 """One chat message as OpenAI-compatible servers take it: `{"role": …, "content": …}`."""
@@ -69,6 +81,14 @@ class RunRequest:
             return list(self.messages)
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt is not None else []
         return [*system, {"role": "user", "content": self.prompt}]
+
+
+def several_answers(fields: Mapping[str, Any]) -> str | None:
+    """Return which of a request body's `fields` asks for more than one answer; None when none does.
+
+    The times and the counted tokens of such a request are those of all its answers together, and of no single one.
+    """
+    return next((name for name in SEVERAL_ANSWERS if isinstance(fields.get(name), int) and fields[name] > 1), None)
 
 
 @dataclass(frozen=True, slots=True)

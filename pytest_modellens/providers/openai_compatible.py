@@ -9,6 +9,7 @@ import msgspec
 
 from pytest_modellens.errors import ConfigError
 from pytest_modellens.measure.wire import WireRequest
+from pytest_modellens.models import several_answers
 from pytest_modellens.providers.base import Message, Model, RunRequest, url_join
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.listing import described
@@ -94,8 +95,13 @@ class OpenAICompatibleProvider(HTTPProvider):
         """Return the request as HTTP.
 
         Raises:
-            ConfigError: a prompt or a field of the body cannot be written as JSON.
+            ConfigError: a prompt or a field of the body cannot be written as JSON, or several answers are asked for.
         """
+        if several := several_answers(request.extra):
+            raise ConfigError(
+                f"request body: {several!r} asks for several answers, of which none could be measured by itself (got "
+                f"{request.extra[several]}; send several requests)"
+            )
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if request.stream else "application/json",

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.models import SEVERAL_ANSWERS, several_answers
 from pytest_modellens.suite.files import FileError
 from pytest_modellens.suite.kinds import InvalidError, Kind, Scope, shown, text
 from pytest_modellens.suite.yamltext import YamlList, YamlMap, plain
@@ -112,11 +113,25 @@ def extra_body() -> Kind:
                     fields.lines[key],
                     f"'extra_body' of {scope.place} must not hold {key!r} (write it as a key of the case)",
                 )
+        if several := several_answers(fields):
+            scope.wrong(
+                fields.lines[several],
+                f"{several!r} of extra_body of {scope.place} asks for several answers, of which none could be measured "
+                f"by itself (got {fields[several]}; ask for more 'rounds')",
+            )
         check_json(fields, scope, fields.line)
         found: dict[str, Any] = plain(fields)
         return found
 
-    return Kind({"type": "object", "propertyNames": {"not": {"enum": list(_OWN_FIELDS)}}}, parse)
+    schema = {
+        "type": "object",
+        "propertyNames": {"not": {"enum": list(_OWN_FIELDS)}},
+        "properties": {
+            name: {"maximum": 1, "description": "Several answers to one request cannot be measured."}
+            for name in SEVERAL_ANSWERS
+        },
+    }
+    return Kind(schema, parse)
 
 
 def check_json(value: Any, scope: Scope, line: int) -> None:

@@ -304,6 +304,14 @@ def test_request_that_is_no_json_is_refused(request_: RunRequest) -> None:
         OpenAIProvider("http://127.0.0.1:1/v1").encode(request_)
 
 
+@pytest.mark.parametrize("name", ["n", "best_of"])
+def test_request_for_several_answers_is_refused(name: str) -> None:
+    provider = OpenAIProvider("http://127.0.0.1:1/v1")
+    with pytest.raises(ConfigError, match=f"request body: '{name}' asks for several answers.*got 2; send several req"):
+        provider.encode(RunRequest("hi", "tiny", extra={name: 2}))
+    assert b'"tiny"' in provider.encode(RunRequest("hi", "tiny", extra={name: 1})).body
+
+
 def test_credentials_of_the_url_are_basic_authentication() -> None:
     with FaultServer([Read(), response(WHOLE)]) as server:
         provider = OpenAIProvider(server.url.replace("http://", "http://user:pass@") + "/v1")

@@ -103,6 +103,8 @@ OF_CASE = [
     ("marks: [skipif]", "'marks' of case 'a' cannot hold 'skipif', which needs arguments"),
     ("extra_body: 5", "'extra_body' of case 'a' must be a mapping (got 5)"),
     ("extra_body: {model: x}", "'extra_body' of case 'a' must not hold 'model' (write it as a key of the case)"),
+    ("extra_body: {n: 2}", "'n' of extra_body of case 'a' asks for several answers, of which none could be measured by itself (got 2; ask for more 'rounds')"),
+    ("extra_body: {best_of: 4}", "'best_of' of extra_body of case 'a' asks for several answers, of which none could be measured by itself (got 4; ask for more 'rounds')"),
     ("extra_body: {x: [.inf]}", "JSON has no inf, in case 'a'"),
     ("extra_body: {x: 99999999999999999999}", "a number of more than 64 bits, in case 'a', is more than servers read"),
     ("amplifier: 5", "'amplifier' of case 'a' must be a mapping such as {default_model: gpt-4o-mini} (got 5)"),
