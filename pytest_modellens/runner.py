@@ -93,7 +93,7 @@ class CellRun:
             client_processes: how many processes put a load on the server.
             prices: what models cost; None: nobody knows.
             budget: what the run may cost; None sets no bound.
-            on_record: called after every request, for progress.
+            on_record: called after every request.
             cassette: where the raw bytes of each request are kept; None keeps none.
             arm: "baseline" or "candidate" of two servers that are asked in turn; None: it is the only one.
             keep: takes each record of a load when it comes, and returns what of it is to stay in `records`; None: all.

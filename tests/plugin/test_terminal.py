@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from itertools import count
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pytest_modellens.plugin import progress
+from pytest_modellens.plugin.progress import Progress
 from tests.plugin.conftest import of
 from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
 from tests.report.runs import HOSTILE, unseen
@@ -88,6 +92,33 @@ def test_progress_is_shown_on_a_terminal_and_gone_at_the_end(project: Project, m
     (line,) = (line for line in lines if line.startswith("suites/chat.yaml") and line.endswith("[100%]"))
     assert re.fullmatch(r"suites/chat\.yaml(::a\[llamacpp\] PASSED| \.) +\[100%\]", line)
     assert not any("warm-up" in line for line in lines)
+
+
+def test_text_of_the_progress_is_made_when_it_is_shown_and_only_then(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell of many requests would spend more on saying how far it is than on measuring."""
+    shown, made, twice = io.StringIO(), count(1), threading.Event()
+
+    def text() -> str:
+        number = next(made)
+        if number == 2:
+            twice.set()
+        return f"at {number}"
+
+    monkeypatch.setattr(progress, "_FIRST_AFTER_S", 0.01)
+    monkeypatch.setattr(progress, "_TICK_S", 0.01)
+    monkeypatch.setattr(progress, "_terminal", lambda _: (None, 80))
+    with Progress(pytestconfig, "a") as silent:
+        silent.say(text)
+    assert next(made) == 1
+    made = count(1)
+    monkeypatch.setattr(progress, "_terminal", lambda _: (shown, 80))
+    with Progress(pytestconfig, "a") as talking:
+        talking.say(text)
+        assert twice.wait(30)
+    assert " at 1 · 0 s" in shown.getvalue()
+    assert " at 2 · " in shown.getvalue()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
