@@ -47,6 +47,9 @@ class Carrier(Protocol):
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
         """Wait until a request ends or the time has passed; return (ended ns, what ended) of each."""
 
+    def glance(self) -> None:
+        """Read what has arrived, and wait for nothing; what ends meanwhile is for the next `poll`."""
+
     def cancel_all(self, reason: str) -> list[tuple[int, Any]]:
         """Give up every request under way and return them like `poll`."""
 
@@ -98,7 +101,7 @@ class _Sockets:
         self._worker = worker
         self._client = Client()
         self._prepared: deque[tuple[RunRequest, WireRequest]] = deque()
-        self._last_poll_ns: int | None = None
+        self._last_look_ns: int | None = None
         self._pauses: list[tuple[int, int]] = []
         """(end, length) of times without a look at the sockets, ever later and ever shorter."""
 
@@ -121,16 +124,19 @@ class _Sockets:
     def begin(self, turn: Turn) -> None:
         request, wire = self._prepared.popleft()
         self._provider.submit(self._client, request, wire, scheduled_ns=turn.scheduled_ns, tag=turn)
-        if self._last_poll_ns is None:
-            self._last_poll_ns = now_ns()
+        if self._last_look_ns is None:
+            self._last_look_ns = now_ns()
 
     def poll(self, timeout_s: float) -> list[tuple[int, Any]]:
-        began = now_ns()
-        if self._last_poll_ns is not None:
-            self._note_pause(began, began - self._last_poll_ns)
+        self._note_pause()
         ended = self._client.poll(timeout_s)
-        self._last_poll_ns = now_ns() if self._client.in_flight else None
+        self._last_look_ns = now_ns() if self._client.in_flight else None
         return list(map(self._finished, ended))
+
+    def glance(self) -> None:
+        self._note_pause()
+        self._client.glance()
+        self._last_look_ns = now_ns() if self._client.in_flight else None
 
     def cancel_all(self, reason: str) -> list[tuple[int, Any]]:
         return list(map(self._finished, self._client.cancel_all(reason)))
@@ -155,13 +161,17 @@ class _Sockets:
     def _finished(self, exchange: Exchange) -> tuple[int, _Finished]:
         finished = exchange.finished_ns
         assert finished is not None
-        exchange.glance = self._client.glance
+        exchange.glance = self.glance
         # The first pause since then is the longest of them.
         at = bisect_left(self._pauses, (exchange.submitted_ns, 0))
         pause_ns = self._pauses[at][1] if at < len(self._pauses) else 0
         return finished, _Finished(exchange, finished, pause_ns)
 
-    def _note_pause(self, at: int, length: int) -> None:
+    def _note_pause(self) -> None:
+        if self._last_look_ns is None:
+            return
+        at = now_ns()
+        length = at - self._last_look_ns
         while self._pauses and self._pauses[-1][1] <= length:
             self._pauses.pop()
         self._pauses.append((at, length))
@@ -213,6 +223,9 @@ class _Threads:
         for reply in found:
             self._under_way.pop(reply.index, None)
         return [(reply.ended_ns, reply) for reply in found]
+
+    def glance(self) -> None:
+        """Threads read by themselves."""
 
     def cancel_all(self, reason: str) -> list[tuple[int, Any]]:
         finished = self.poll(0)

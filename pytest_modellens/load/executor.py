@@ -133,9 +133,11 @@ class _Load:
             if self._pace.is_over and not self._carrier.in_flight and not self._backlog:
                 break
             ended = self._poll()
-            # A few at a time, however many wait: decoding all would keep arrivals waiting until they share a stamp.
+            # A few at a time, however many wait, and a look at the sockets after each: decoding all would keep arrivals
+            # waiting until they share a stamp.
             for _ in range(len(self._backlog) // self._patience):
                 yield from self._decode_one()
+                self._carrier.glance()
             if self._backlog and not ended and self._has_time():
                 yield from self._decode_one()
         self._report()

@@ -257,6 +257,16 @@ def test_other_requests_are_looked_at_while_a_long_answer_is_decoded(
     assert max(glances) > 0
 
 
+def test_other_requests_are_looked_at_after_each_of_many_answers(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glances: list[int] = []
+    monkeypatch.setattr(executor, "MAX_BACKLOG", 1)
+    monkeypatch.setattr(Client, "glance", lambda client: glances.append(client.in_flight))
+    assert len(list(execute(server.provider, LoadPlan(concurrency=2, requests=6), repeat(REQUEST)))) == 6
+    assert len(glances) == 6
+
+
 def test_abandoned_load_closes_its_connections(server: Server) -> None:
     load = execute(server.provider, LoadPlan(concurrency=2, requests=50), repeat(REQUEST))
     next(load)
