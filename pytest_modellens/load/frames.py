@@ -107,7 +107,7 @@ def reply_from(message: dict[str, Any], request: RunRequest) -> LoadReply:
     if plain["kept"] is not None:
         plain["kept"] = Kept(*plain["kept"])
     if timeline is not None:
-        events = tuple(TextEvent(**event) for event in timeline["events"])
+        events = tuple(TextEvent(*event) for event in timeline["events"])
         plain["timeline"] = Timeline(**{**timeline, "events": events, "usage": TokenUsage(**timeline["usage"])})
     if transport is not None:
         plain["transport"] = Transport(**transport)

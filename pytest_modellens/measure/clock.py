@@ -29,7 +29,10 @@ STEP_NS = 200_000
 
 # asm-generic/socket.h; the few architectures that number it otherwise fall back to perf_counter.
 SO_TIMESTAMPNS = 35
+_SOL_SOCKET = socket.SOL_SOCKET
 _TIMESPEC = struct.Struct("@qq")
+_TIMESPEC_BYTES = _TIMESPEC.size
+_unpack_timespec = _TIMESPEC.unpack_from
 _SUPPORTED = sys.platform == "linux" and struct.calcsize("P") == 8 and hasattr(socket.socket, "recvmsg")
 
 ancillary_bytes = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
@@ -63,7 +66,8 @@ def realtime_offset_ns() -> int:
 def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int | None:
     """Return the kernel's time stamp in CLOCK_REALTIME ns; None when this read carried none."""
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            return int(seconds * 1_000_000_000 + nanoseconds)
+        if kind == SO_TIMESTAMPNS and level == _SOL_SOCKET and len(data) >= _TIMESPEC_BYTES:
+            seconds, nanoseconds = _unpack_timespec(data)
+            stamp: int = seconds * 1_000_000_000 + nanoseconds
+            return stamp
     return None

@@ -187,8 +187,8 @@ class Exchange:
     def arrivals(self) -> Arrivals:
         """Return when each read arrived, by the best clock that held for the whole request."""
         read_times = [read for read, _, _ in self.reads]
-        stamped = sum(stamp is not None for _, stamp, _ in self.reads)
-        if not stamped:
+        missing = [stamp for _, stamp, _ in self.reads].count(None)
+        if missing == len(read_times):
             return Arrivals(read_times, "perf_counter", "no kernel time stamps on this platform or socket", [])
         step = self.ended_offset_ns - self.wall_offset_ns
         if abs(step) > STEP_NS:
@@ -200,9 +200,10 @@ class Exchange:
         latest = self.sent_ns or 0
         for read, stamp, _ in self.reads:
             # Never before the previous arrival nor after the read: the offset is known to about a microsecond.
-            arrived = read if stamp is None else min(read, max(latest, stamp - offset))
+            arrived = read if stamp is None else stamp - offset
+            if not latest <= arrived <= read:
+                arrived = min(read, max(latest, arrived))
             stamps.append(arrived)
             delays.append(read - arrived)
             latest = arrived
-        missing = len(stamps) - stamped
         return Arrivals(stamps, "kernel", f"{missing} reads without a kernel stamp" if missing else None, delays)

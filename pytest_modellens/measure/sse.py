@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
@@ -11,7 +12,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
-class ServerSentEvent(NamedTuple):
+class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One dispatched event."""
 
     data: bytes
@@ -37,8 +38,10 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Take the next bytes and return the events that they complete."""
-        if self._at_border() and data.endswith(b"\n\n") and b"\r" not in data:
+        if data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data and self._at_border():
             # What servers nearly always send: whole events of one data line.
+            if data.count(b"\n") == 2:
+                return [ServerSentEvent(data[6:-2])]
             blocks = data[:-2].split(b"\n\n")
             if all(block.startswith(b"data: ") and b"\n" not in block for block in blocks):
                 return [ServerSentEvent(block[6:]) for block in blocks]

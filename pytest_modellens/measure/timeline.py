@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import msgspec
+
 __all__ = [
     "Kind",
     "Signature",
@@ -52,8 +54,7 @@ class Signature(NamedTuple):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextEvent:
+class TextEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A streamed event that carried text. Role-only, null and empty deltas are not among them."""
 
     at_ns: int

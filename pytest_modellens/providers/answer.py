@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pytest_modellens.measure.timeline import TextEvent, TextPart, Timeline, TokenUsage
 from pytest_modellens.providers.tool_calls import ToolCalls
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "TextDelta", "excerpt", "renamed", "timeline_of"]
 
 
-class TextDelta(NamedTuple):
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """The text of one streamed event."""
 
     read: int
@@ -88,7 +90,7 @@ def timeline_of(
         sent_ns=exchange.sent_ns,
         headers_ns=stamps[header_read] if header_read is not None else None,
         ended_ns=None if failed else ended,
-        events=tuple(TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in deltas),
+        events=tuple([TextEvent(stamps[delta.read], delta.kind, delta.tokens, delta.has_content) for delta in deltas]),
         usage=answer.usage if answer else TokenUsage(),
         streamed=answer.streamed if answer else streamed,
     )

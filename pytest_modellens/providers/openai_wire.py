@@ -94,9 +94,13 @@ class ChatAnswer(Answer):
     def feed(self, read: int, data: bytes) -> list[TextDelta]:
         """Take the body bytes of one read and return the text events that they complete."""
         before = len(self.deltas)
+        self.take(read, data)
+        return self.deltas[before:]
+
+    def take(self, read: int, data: bytes) -> None:
+        """Take the body bytes of one read."""
         for event in self._sse.feed(data):
             self._event(read, event)
-        return self.deltas[before:]
 
     def finish(self, read: int) -> None:
         """Take the end of the stream and settle whether it was a whole answer."""
@@ -194,20 +198,22 @@ class ChatAnswer(Answer):
         delta = choice.delta or choice.message or _Delta(content=choice.text)
         content = _text(delta.content)
         reasoning = delta.reasoning_content or delta.reasoning or ""
-        tools = self.tool_calls.take(delta.tool_calls)
+        tools = self.tool_calls.take(delta.tool_calls) if delta.tool_calls else ()
         if delta.thinking_blocks or delta.reasoning_details:
             self.signature = signature_in(delta.thinking_blocks, delta.reasoning_details) or self.signature
         if not (content or reasoning or tools):
             return
-        self.content.append(content)
-        self.reasoning.append(reasoning)
+        if content:
+            self.content.append(content)
+        if reasoning:
+            self.reasoning.append(reasoning)
         tokens = self._counted - self._credited if self._per_event else None
         self._credited = self._counted
         kind: Kind = "content" if content else "reasoning" if reasoning else "tool"
-        text = content + reasoning
+        text = content or reasoning
         several: tuple[TextPart, ...] = ()
         if tools or (content and reasoning):
-            text += "".join(part.text for part in tools)
+            text = "".join((content, reasoning, *(part.text for part in tools)))
             spoken = (TextPart("reasoning", reasoning), TextPart("content", content))
             several = (*(part for part in spoken if part.text), *tools)
         self.deltas.append(TextDelta(read, kind, text, tokens, bool(content), several))
@@ -260,7 +266,7 @@ def decode_stream(pieces: Iterable[tuple[int, bytes]]) -> ChatAnswer:
     answer = ChatAnswer()
     read = 0
     for read, data in pieces:
-        answer.feed(read, data)
+        answer.take(read, data)
     answer.finish(read)
     return answer
 
