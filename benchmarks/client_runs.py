@@ -271,7 +271,8 @@ def run_floor(work: Work) -> None:
             sock = sockets[fd]
             data, ancillary, _, _ = sock.recvmsg(8192, ancillary_bytes)
             reads[fd].append((stamp_of(ancillary) or 0, data))
-            if data.endswith(b"0\r\n\r\n"):
+            tail = data if len(data) >= 5 else b"".join(piece for _, piece in reads[fd][-2:])
+            if tail.endswith(b"0\r\n\r\n"):
                 ended.append((sent[fd], reads[fd]))
                 if begun < work.requests:
                     sent[fd], reads[fd] = now_ns(), []
@@ -281,11 +282,14 @@ def run_floor(work: Work) -> None:
     for sent_ns, answer in ended:
         parsed = Parsed()
         parsed.sent_ns = sent_ns
+        rest = b""
         for stamp, data in answer:
-            for line in data.split(b"\n"):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
                 parsed.line(line, stamp - offset)
         work.answers.append((parsed.serial, parsed.tokens_ns))
     work.end()
+    work.notes["reads"] = sum(len(answer) for _, answer in ended)
 
 
 def run_bare(work: Work) -> None:

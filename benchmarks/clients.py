@@ -101,7 +101,8 @@ def measure(name: str, work: dict[str, Any], folder: Path, server: KnownServer) 
         "startup_s": seen["startup_s"],
         "first_s": seen.get("first_s"),
         "finishing_s": seen.get("finishing_cpu_s"),
-        "coalesced_pct": 100 * seen["coalesced_reads"] / seen["reads"] if "reads" in seen else None,
+        "coalesced_pct": 100 * seen["coalesced_reads"] / seen["reads"] if "coalesced_reads" in seen else None,
+        "tokens_per_read": tokens / seen["reads"] if "reads" in seen else None,
         "others_pct": max((0.0, *(100 * others / seen["wall_s"] for others in seen["others_s"]))),
     }
     rows = {name: row}
@@ -199,7 +200,7 @@ def ceiling(names: list[str], folder: Path, pair: tuple[int, int] | None, tokens
             row = calmest(name, 3, {**work, "cores": pair, "server_pid": server.pid}, folder, server)[name]
             print(
                 f"  {CLIENTS[name][0]}: {row['tokens_per_s']:,.0f} tokens/s received at "
-                f"{row['receiving_us_per_token']:.1f} µs/token"
+                f"{row['receiving_us_per_token']:.1f} µs/token, {row['tokens_per_read']:.1f} tokens a read"
             )
 
 

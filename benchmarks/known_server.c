@@ -4,8 +4,9 @@
 
    Prints the port that it listens on (127.0.0.1). A POST is answered with server-sent events over keep-alive: headers and
    a role event at once ("bare": no role event), the first token FIRST_MS after the request was read, then one token each
-   GAP_MS, `max_tokens` of them, then finish reason, usage and [DONE]. The first token's text is "#<serial>", by which a
-   client's numbers find their entry in the log. GET /log returns the log and empties it:
+   GAP_MS, `max_tokens` of them, then finish reason, usage and [DONE]. When it is behind, an answer's tokens that are due go
+   in one write. The first token's text is "#<serial>", by which a client's numbers find their entry in the log. GET /log
+   returns the log and empties it:
 
      per answer: int64 serial, tokens, arrival_ns, then tokens x int64 before_ns, then tokens x int64 after_ns
 
@@ -28,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_FD = 4096, MAX_REQUEST = 65536, MAX_EVENT = 1024 };
+enum { MAX_FD = 4096, MAX_REQUEST = 65536, MAX_EVENT = 1024, MAX_AT_ONCE = 16 };
 
 struct stream {
     int is_open, tokens, sent;
@@ -151,18 +152,27 @@ static void end(int fd, struct stream *s) {
     hand_over(fd, text, size);
 }
 
-static void token(int fd, struct stream *s) {
-    char text[2 * MAX_EVENT], delta[64];
-    if (s->sent)
-        strcpy(delta, "{\"content\":\" word\"}");
-    else
-        sprintf(delta, "{\"content\":\"#%lld\"}", (long long)s->serial);
-    size_t size = chunk(text, EVENT, (long long)s->serial, delta, "null");
-    s->before[s->sent] = now_ns();
+/* Send what is due of an answer in one write: one token, or several when this server is behind. */
+static void tokens(int fd, struct stream *s) {
+    char text[MAX_AT_ONCE * MAX_EVENT], delta[64];
+    size_t size = 0;
+    int first = s->sent;
+    for (int64_t now = now_ns(); s->due <= now && s->sent < s->tokens && s->sent - first < MAX_AT_ONCE; s->sent++) {
+        if (s->sent)
+            strcpy(delta, "{\"content\":\" word\"}");
+        else
+            sprintf(delta, "{\"content\":\"#%lld\"}", (long long)s->serial);
+        size += chunk(text + size, EVENT, (long long)s->serial, delta, "null");
+        s->due += gap_ns;
+    }
+    int64_t before = now_ns();
     hand_over(fd, text, size);
-    s->after[s->sent] = now_ns();
-    s->due += gap_ns;
-    if (++s->sent == s->tokens) end(fd, s);
+    int64_t after = now_ns();
+    for (int i = first; i < s->sent; i++) {
+        s->before[i] = before;
+        s->after[i] = after;
+    }
+    if (s->sent == s->tokens) end(fd, s);
 }
 
 static void hang_up(int fd, struct stream *s) {
@@ -242,7 +252,7 @@ static void keep_time(void) {
     for (int fd = 0; fd <= highest; fd++) {
         struct stream *s = &streams[fd];
         if (!s->before) continue;
-        if (s->due <= now_ns()) token(fd, s);
+        if (s->due <= now_ns()) tokens(fd, s);
         if (s->before && s->due < next) next = s->due;
     }
     if (next == timer_at) return;
