@@ -17,19 +17,10 @@ from pytest_modellens.errors import (
 from pytest_modellens.measure.client import Client
 from pytest_modellens.measure.wire import WireRequest
 from tests.fault_server import SSE, Close, FaultServer, Read, Reset, Step, Wait, chunk, chunked, response
+from tests.measure.exchanges import body, get
 
 if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
-
-
-def body(exchange: Exchange) -> bytes:
-    return b"".join(data for _, data in exchange.parser.pieces)
-
-
-def get(url: str, **options: float) -> WireRequest:
-    return WireRequest(
-        url, method="GET", total_timeout_s=options.get("total", 10.0), stall_timeout_s=options.get("stall")
-    )
 
 
 def test_exchange_brings_status_headers_and_body() -> None:

@@ -16,12 +16,11 @@ from pytest_modellens.errors import ConnectError, ProtocolError, TruncatedError
 from pytest_modellens.measure.client import Client
 from pytest_modellens.measure.wire import WireRequest
 from tests.fault_server import SSE, Close, FaultServer, Read, Reset, Step, Wait, chunk, chunked, response
+from tests.measure.exchanges import body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from pytest_modellens.measure.exchange import Exchange
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +42,6 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     authority.cert_pem.write_to_path(path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
     return path
-
-
-def body(exchange: Exchange) -> bytes:
-    return b"".join(data for _, data in exchange.parser.pieces)
 
 
 def test_trusted_server_is_measured(serving: Callable[..., FaultServer], trusted: Path) -> None:

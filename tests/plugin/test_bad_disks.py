@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
+from itertools import count
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+from tests.disks import fill_disk
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
     from tests.plugin.fake_server import FakeServer
 
 
-def fill_disk(monkeypatch: pytest.MonkeyPatch, *, during: str) -> None:
-    """Let no record of the case `during` be written."""
-    write = os.write
-
-    def full(descriptor: int, data: bytes) -> int:
-        if f'"case":"{during}"'.encode() in bytes(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
-
-    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
+OF_A = b'"case":"a"'
 
 
 def test_results_folder_that_cannot_be_made_stops_the_run_before_it_begins(
@@ -75,7 +67,7 @@ def test_full_disk_fails_the_test_everywhere_alike(
 ) -> None:
     project.suite("defaults: {rounds: 1, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")
     with monkeypatch.context() as patch:
-        fill_disk(patch, during="a")
+        fill_disk(patch, of=lambda data: OF_A in data)
         result = project.run(server, "--junitxml=out.xml")
     result.assert_outcomes(failed=2)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -89,16 +81,8 @@ def test_disk_with_room_again_gets_the_records_before(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.suite("defaults: {rounds: 1, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")
-    write = os.write
-    refused: list[bytes] = []
-
-    def full_once(descriptor: int, data: bytes) -> int:
-        if b'"case":"a"' in bytes(data) and not refused:
-            refused.append(data)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
-
-    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full_once)
+    tries = count()
+    fill_disk(monkeypatch, of=lambda data: OF_A in data and next(tries) == 0)
     project.run(server).assert_outcomes(failed=1, passed=1)
     assert [record["case"] for record in project.result.records] == ["a", "b"]
     assert project.result.problems == []
@@ -108,7 +92,7 @@ def test_full_disk_fails_an_expected_failure_too(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.case("marks: [xfail], expect: {contains: London}, rounds: 1")
-    fill_disk(monkeypatch, during="a")
+    fill_disk(monkeypatch, of=lambda data: OF_A in data)
     result = project.run(server)
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -15,7 +15,6 @@ import pytest
 
 from pytest_modellens.cassette import writer
 from pytest_modellens.cli import main
-from pytest_modellens.measure import health
 from pytest_modellens.storage import read_run
 from tests.fault_server import SSE, FaultServer, Read, Reset, Step, Wait, chunk, sse
 from tests.plugin.conftest import of
@@ -37,12 +36,7 @@ CASSETTE = "--modellens-cassette=cassettes"
 EVENT = '{"model": "m", "choices": [{"delta": {"content": "Par"}}]}'
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the client's health is judged by, is for its own tests.
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 @pytest.fixture

@@ -32,12 +32,7 @@ health.MIN_ACHIEVED, health.LATE_FLOOR_MS, health.STAMPED_FLOOR_MS = 0.0, 1e9, 1
 """
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the client's health is judged by, is for its own tests.
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 def loaded(project: Project, load: str, more: str = "prompt: hi", *, name: str = "suites/load.yaml") -> None:

@@ -16,6 +16,7 @@ import pytest_modellens
 from pytest_modellens.cassette.tape import TapeReader
 from pytest_modellens.cli import main
 from pytest_modellens.storage import read_run
+from tests.disks import fill_disk
 from tests.fault_server import SSE, FaultServer, Read, Step, Wait, chunk, response, sse
 from tests.plugin.fake_server import fake_server, stream
 
@@ -285,10 +286,7 @@ def test_provider_that_cannot_decode_without_its_constructor_is_told(
 def test_disk_without_room_for_the_new_run_is_told(
     project: Project, kept: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
+    fill_disk(monkeypatch)
     assert main(["recompute", str(project.folders[0])]) == 1
     assert "requests.jsonl: 3 lines " in capsys.readouterr().err
     assert kept.is_dir()

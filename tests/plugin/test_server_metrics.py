@@ -17,7 +17,6 @@ from pytest_modellens.cli import main
 from pytest_modellens.embedded.server import EmbeddedServer
 from pytest_modellens.embedded.weights import Weights
 from pytest_modellens.hardware import watcher
-from pytest_modellens.measure import health
 from pytest_modellens.urls import get_root_url, url_join
 from tests.plugin.fake_server import Chat, FakeServer, fake_server
 
@@ -27,12 +26,7 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the client's health is judged by, is for its own tests.
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 class CountingVllm:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import time
 from itertools import count
@@ -12,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_modellens.cli import main
-from pytest_modellens.measure import health
 from pytest_modellens.storage import read_run
 from pytest_modellens.storage.spool import NOTE, Spool
+from tests.disks import fill_disk
 from tests.plugin.conftest import of
 from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
 from tests.plugin.test_interruption import PATIENCE_S, started, until
@@ -26,11 +24,7 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 def spools(project: Project) -> list[str]:
@@ -140,14 +134,8 @@ def test_workers_hand_records_over_in_files(project: Project, server: FakeServer
 def test_disk_that_is_full_during_a_load_loses_nothing(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, taken = os.write, count(1)
-
-    def full(descriptor: int, data: bytes) -> int:
-        if NOTE.encode() in bytes(data) and next(taken) > 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
-
-    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
+    taken = count(1)
+    fill_disk(monkeypatch, of=lambda data: NOTE.encode() in data and next(taken) > 3)
     loaded(project, "concurrency: 2, requests: 12")
     project.run(server).assert_outcomes(passed=1)
     assert sorted(record["round"] for record in project.result.records) == [*range(12)]
@@ -158,14 +146,11 @@ def test_disk_that_is_full_during_a_load_loses_nothing(
 def test_disk_that_is_full_at_the_end_of_a_load_has_room_for_what_waited_on_it(
     project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = os.write
 
-    def full(descriptor: int, data: bytes) -> int:
-        if b'"case":"a"' in bytes(data) and NOTE.encode() not in bytes(data) and spools(project):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
+    def is_kept(data: bytes) -> bool:
+        return b'"case":"a"' in data and NOTE.encode() not in data and bool(spools(project))
 
-    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
+    fill_disk(monkeypatch, of=is_kept)
     loaded(project, "concurrency: 2, requests: 12")
     project.run(server).assert_outcomes(passed=1)
     assert sorted(record["round"] for record in project.result.records) == [*range(12)]

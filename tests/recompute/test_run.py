@@ -14,7 +14,6 @@ from pytest_modellens.cassette.entry import decode_entry
 from pytest_modellens.cassette.tape import TapeReader, TapeWriter, packed
 from pytest_modellens.cassette.writer import Cassette, make_folder
 from pytest_modellens.errors import StorageError
-from pytest_modellens.measure import health
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.recompute.run import Recomputed, recompute
 from pytest_modellens.record import to_json
@@ -30,12 +29,7 @@ KEYS = ("suite", "case", "params", "provider", "model")
 LOAD = "load: {concurrency: 2, requests: 12, warmup: 2}"
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the client's health is judged by, is for its own tests.
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 def recorded(path: Path, keys: str, *, times: int = 1, words: tuple[str, ...] = ("Par", "is")) -> Path:

@@ -18,8 +18,14 @@ META = {
     "started_at": "2026-11-21T20:30:00.000+00:00",
     "ended_at": "2026-11-21T20:31:00.000+00:00",
     "environment": {
-        "machine": {"cpu_model": "Fast CPU", "cores_usable": 4, "ram_total_mb": 16384.0, "gpus": [{"name": "H100"}]},
-        "os": {"version": "Debian 12", "kernel": "6.1"},
+        "machine": {
+            "architecture": "x86_64",
+            "cpu_model": "Fast CPU",
+            "cores_usable": 4,
+            "ram_total_mb": 16384.0,
+            "gpus": [{"name": "H100"}],
+        },
+        "os": {"name": "Linux", "version": "Debian 12", "kernel": "6.1"},
         "git": {"commit": "0123456789abcdef", "branch": "main", "is_dirty": True},
         "python": {"version": "3.12.1"},
         "packages": {"pytest": "9.0.0", "pytest-modellens": None},
@@ -35,6 +41,12 @@ META = {
     },
 }
 KEY = {"suite": "suites/chat.yaml", "case": "capital", "params": {}, "provider": "vllm", "model": "tiny"}
+
+
+def bare(**changes: Any) -> dict[str, Any]:
+    """Return the record of a good request of which nothing was measured but what `changes` has."""
+    fields: dict[str, Any] = {**KEY, "round": 0, "started_at": "2026-11-21T20:30:00+00:00", "ok": True}
+    return to_json(Record(**fields | changes))
 
 
 def record(number: Any = 0, *, speed: Any = 1.0, **changes: Any) -> dict[str, Any]:

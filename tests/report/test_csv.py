@@ -10,7 +10,7 @@ import pytest
 
 from pytest_modellens.errors import RequestError, StatusError, StorageError
 from pytest_modellens.hardware.sampler import GAUGES, SHARES
-from pytest_modellens.record import Record, to_json
+from pytest_modellens.record import Record
 from pytest_modellens.report.columns import ERROR_CLASSES, HARDWARE_COLUMNS, HARDWARE_PEAKS, METRICS, REQUEST_COLUMNS
 from pytest_modellens.report.csv import (
     TIMELINE_REQUESTS,
@@ -21,22 +21,9 @@ from pytest_modellens.report.csv import (
 )
 from pytest_modellens.report.summary import CellSummary, summarise
 from pytest_modellens.report.summary_columns import SUMMARY_COLUMNS, TABLES
+from tests.report.runs import bare as record
 
 RECORD_FIELDS = {field.name for field in msgspec.structs.fields(Record)}
-
-
-def record(**changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "suite": "suites/chat.yaml",
-        "case": "greeting",
-        "params": {},
-        "provider": "vllm",
-        "model": "tiny",
-        "round": 0,
-        "started_at": "2026-11-21T20:30:00+00:00",
-        "ok": True,
-    }
-    return to_json(Record(**fields | changes))
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -2,22 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_modellens.record import Record, to_json
 from pytest_modellens.report.cells import CellKey, cell_key, is_averaged
 from pytest_modellens.report.summary import Distribution, summarise
 from pytest_modellens.stats.percentile import Interval
+from tests.report.runs import bare
 
 
 def record(**changes: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "suite": "suites/chat.yaml",
-        "case": "greeting",
-        "params": {},
-        "provider": "vllm",
-        "model": "tiny",
-        "round": 0,
-        "started_at": "2026-11-21T20:30:00+00:00",
-        "ok": True,
         "ttft_ms": 10.0,
         "total_time_ms": 100.0,
         "tpot_ms": 20.0,
@@ -27,7 +19,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "tokens_source": "usage",
         "itl_ms": [20.0, 20.0],
     }
-    return to_json(Record(**fields | changes))
+    return bare(**fields | changes)
 
 
 def failure(error_class: str | None = "timeout") -> dict[str, Any]:

@@ -13,7 +13,6 @@ import pytest
 
 from pytest_modellens.findings import findings
 from pytest_modellens.load.plan import LoadPlan
-from pytest_modellens.measure import health
 from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.runner import CellRun
 from pytest_modellens.suite.case import Case
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
 WORDS = stream("a", "b", "c")
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 def loaded(url: str, plan: LoadPlan) -> CellRun:

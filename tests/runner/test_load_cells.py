@@ -46,12 +46,7 @@ def server() -> Iterator[FakeServer]:
         yield fake
 
 
-@pytest.fixture(autouse=True)
-def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the client's health is judged by, is for its own tests.
-    monkeypatch.setattr(health, "MIN_ACHIEVED", 0.0)
-    for name in ("LATE_FLOOR_MS", "STAMPED_FLOOR_MS"):
-        monkeypatch.setattr(health, name, 1e9)
+pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 
 def cell(plan: LoadPlan, **fields: Any) -> Cell:

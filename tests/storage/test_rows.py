@@ -12,6 +12,7 @@ from pytest_modellens.errors import StorageError
 from pytest_modellens.storage.folder import RunFolder
 from pytest_modellens.storage.lines import LineFile
 from pytest_modellens.storage.rows import Rows
+from tests.disks import fill_disk
 from tests.storage.test_folder import NOW
 
 if TYPE_CHECKING:
@@ -24,13 +25,6 @@ def file(tmp_path: Path) -> Iterator[LineFile]:
     lines = LineFile(tmp_path / "requests.jsonl")
     yield lines
     lines.close()
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pytest_modellens.storage.lines.os.write", full)
 
 
 def test_rows_can_be_gone_through_again_and_picked(file: LineFile) -> None:
@@ -55,7 +49,7 @@ def test_rows_are_those_of_their_time_and_changing_one_changes_nothing(file: Lin
 def test_rows_that_the_disk_refuses_are_among_them(file: LineFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.append([{"n": 0}])
     with monkeypatch.context() as full:
-        refuse(full)
+        fill_disk(full)
         with pytest.raises(StorageError, match="2 lines are not on disk yet"):
             file.append([{"n": 1}, {"n": 2}])
         rows = Rows(file)

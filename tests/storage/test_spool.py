@@ -13,8 +13,8 @@ from pytest_modellens.record import Record, to_json
 from pytest_modellens.storage import list_runs, read_run
 from pytest_modellens.storage.folder import RunFolder
 from pytest_modellens.storage.spool import NOTE, Judged, Spool, judged_rows, left_spools
+from tests.disks import fill_disk
 from tests.storage.test_folder import NOW
-from tests.storage.test_rows import refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +148,7 @@ def test_run_that_was_killed_while_a_load_was_adopted_has_each_record_once(
 
 def test_full_disk_names_no_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".load-x@y.jsonl.tmp").write_text("")
-    refuse(monkeypatch)
+    fill_disk(monkeypatch)
     Spool(tmp_path, "main").close()
     assert [path.name[:10] for path, _ in left_spools(tmp_path)] == [".load-main"]
 
