@@ -106,7 +106,7 @@ class Dataset:
         if self.max_tokens_field is None:
             return None
         written = value.get(self.max_tokens_field)
-        number = int(written) if isinstance(written, str) and written.isdecimal() else written
+        number = int(written) if isinstance(written, str) and written.isdecimal() and len(written) < 20 else written
         if type(number) is not int or not 1 <= number <= 1_000_000:
             seen = "none" if self.max_tokens_field not in value else printable(repr(written), 60)
             raise _RowError(f"field {self.max_tokens_field!r} must be a whole number from 1 to 1000000 (got {seen})")
@@ -155,8 +155,12 @@ def _parsed(line: int, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as exc:
-        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
-        raise FileError(f"is not JSON ({printable(reason, 120)})", line) from exc
+        raise _no_json(exc, line) from exc
+
+
+def _no_json(exc: Exception, line: int) -> FileError:
+    reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
+    return FileError(f"is not JSON ({printable(reason, 120)})", line)
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -184,8 +188,10 @@ def _json_list(text: str) -> Iterable[tuple[int, Any]]:
                 raise FileError(
                     "is not JSON (a ',' or the list's ']' is missing)", line + text.count("\n", counted, at)
                 )
-    except (json.JSONDecodeError, RecursionError) as exc:
-        raise FileError(f"is not JSON ({getattr(exc, 'msg', 'nested too deep')})", line) from exc
+    except FileError:
+        raise
+    except (ValueError, RecursionError) as exc:
+        raise _no_json(exc, line) from exc
     return found
 
 
@@ -198,6 +204,8 @@ def _after_space(text: str, at: int) -> int:
 def _csv(text: str) -> Iterator[tuple[int, Any]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
+    # The module's own limit, of the whole process, is shorter than a long prompt.
+    limit = csv.field_size_limit(MAX_BYTES)
     try:
         header = next(reader, None)
         line = reader.line_num + 1
@@ -209,6 +217,8 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
             line = reader.line_num + 1
     except csv.Error as exc:
         raise FileError(f"is not CSV ({exc})", line) from exc
+    finally:
+        csv.field_size_limit(limit)
 
 
 SUFFIXES: dict[str, Callable[[str], Iterable[tuple[int, Any]]]] = {

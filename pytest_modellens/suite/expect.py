@@ -14,6 +14,8 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from referencing import Resource
+
 __all__ = ["Expect", "UnusableSchemaError", "compile_schema", "failures"]
 
 
@@ -66,8 +68,8 @@ def _compiled(source: str) -> Any:
         raise UnusableSchemaError(f"{printable(exc.message, 120)} at {exc.json_path}") from exc
     # A registry of its own: the default one fetches references over the network.
     registry: Registry[Any] = Registry()
-    resolver = registry.resolver_with_root(specification_with(dialect, default=DRAFT202012).create_resource(schema))
-    for reference in _references(schema):
+    resource = specification_with(dialect, default=DRAFT202012).create_resource(schema)
+    for reference, resolver in _references(resource, registry.resolver_with_root(resource)):
         try:
             resolver.lookup(reference)
         except Unresolvable as exc:
@@ -77,17 +79,19 @@ def _compiled(source: str) -> Any:
         validator.is_valid(None)
     except RecursionError as exc:
         raise UnusableSchemaError("it refers to itself without end") from exc
+    except Unresolvable as exc:
+        raise UnusableSchemaError(f"it refers to what is not in it: {printable(str(exc), 120)}") from exc
     return validator
 
 
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
-            yield reference
-    children = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
-    for child in children:
-        yield from _references(child)
+def _references(schema: Resource[Any], resolver: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every reference in a schema, and what looks it up: a schema within may have an `$id` of its own."""
+    if isinstance(schema.contents, dict):
+        for keyword in ("$ref", "$dynamicRef"):
+            if isinstance(reference := schema.contents.get(keyword), str):
+                yield reference, resolver
+    for inner in schema.subresources():
+        yield from _references(inner, resolver.in_subresource(inner))
 
 
 def failures(expect: Expect, response: str, *, completion_tokens: int | None, finish_reason: str | None) -> list[str]:
@@ -133,11 +137,17 @@ def _json_failures(expect: Expect, response: str) -> Iterator[str]:
         return
     if expect.json_schema is None:
         return
+    from referencing.exceptions import Unresolvable
+
     validator = compile_schema(expect.json_schema) if expect.validator is None else expect.validator
     try:
         errors = sorted(validator.iter_errors(document), key=lambda error: error.json_path)
     except RecursionError:
         yield f"expected the response to match the JSON Schema, which has no end for {_view(response)}"
+        return
+    except Unresolvable as exc:
+        reason = printable(str(exc), 120)
+        yield f"expected the response to match the JSON Schema, which refers to what is not there: {reason}"
         return
     if errors:
         reason = f"{printable(errors[0].message, 120)} at {printable(errors[0].json_path, 80)}"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from itertools import islice
 from random import Random
@@ -95,6 +96,13 @@ def test_max_tokens_come_from_the_row(load: Load, tmp_path: Path) -> None:
     assert sent(case, 1)[0].conversation()[0] == {"role": "system", "content": "s"}
 
 
+def test_prompt_of_a_csv_may_be_long(load: Load, tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "p.csv").write_text(f"prompt,n\n{'a' * 200_000},5\n")
+    assert len(sent(read(load, "dataset: {file: p.csv}"), 1)[0].prompt) == 200_000
+    assert csv.field_size_limit() == limit  # it is the whole process's
+
+
 def test_sample_is_random_without_replacement_and_the_same_for_a_seed(load: Load, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("\n".join(map(str, range(100))))
     first, again, other = (
@@ -156,6 +164,7 @@ BAD_FILES = [
     ("p.json", '["a",\n nope]', "2: is not JSON (Expecting value)"),
     ("p.json", '["a",\n', "2: is not JSON (Expecting value)"),
     ("p.json", "[" * 100_000, "1: is not JSON (*)"),
+    ("p.json", f'["a",\n{{"prompt": "x", "n": {"9" * 5000}}}]', "2: is not JSON (Exceeds the limit (4300 digits)*"),
     ("p.json", '["a",\n"b",\n\n[1]]', "4: must be an object with a field 'prompt', or text (got a list)"),
     ("p.csv", "", "1: has 0 prompts"),
     ("p.csv", "prompt,x\na,b\n\nc\n", "4: has 1 columns, its first line 2"),
@@ -183,7 +192,7 @@ def test_every_bad_row_is_named_up_to_twenty(load: Load, tmp_path: Path) -> None
     assert [problem.line for problem in caught.value.problems] == list(range(1, 21))
 
 
-@pytest.mark.parametrize(("value", "seen"), [("0", "'0'"), ("-1", "'-1'"), ("x", "'x'"), ("1.5", "'1.5'"), ("", "''")])
+@pytest.mark.parametrize(("value", "seen"), [("0", "'0'"), ("-1", "'-1'"), ("x", "'x'"), ("1.5", "'1.5'"), ("", "''"), ("9" * 5000, f"'{'9' * 59}… (5,002 characters)")])  # fmt: skip
 def test_bad_max_tokens_of_a_row(load: Load, tmp_path: Path, value: str, seen: str) -> None:
     (tmp_path / "p.csv").write_text(f"prompt,n\na,{value}\n")
     case = read(load, "dataset: {file: p.csv, max_tokens_field: n}")
