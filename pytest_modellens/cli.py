@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from pytest_modellens import __version__
 from pytest_modellens.bridge.commands import add_amplifier_commands
+from pytest_modellens.commandline import add_results, formats, progress
 from pytest_modellens.errors import ModelLensError
 from pytest_modellens.text import Seen, printable, printable_lines
 
@@ -68,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     fetch.set_defaults(command=_fetch)
 
     runs = commands.add_parser("list", help="list the runs in the results folder")
-    _add_results(runs)
+    add_results(runs)
     runs.set_defaults(command=_list)
 
     show = commands.add_parser("show", help="show the tables of one run")
     show.add_argument("run", nargs="?", default="latest", help="name, part of a name, path, or latest (default)")
-    _add_results(show)
+    add_results(show)
     show.set_defaults(command=_show)
 
     providers = commands.add_parser("providers", help="look for servers: which answer, where, and with which models")
@@ -85,20 +86,20 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="FILE", help="HTML file (default: in the first run's folder)"
     )
     report.add_argument(
-        "--plots", type=_formats, default=(), metavar="FORMATS", help="write plots too: png, svg or png,svg"
+        "--plots", type=formats, default=(), metavar="FORMATS", help="write plots too: png, svg or png,svg"
     )
     report.add_argument("--theme", choices=("light", "dark", "both"), default="light", help="of plots (default: light)")
     report.add_argument("--csv", action="store_true", help="write the CSV files of each run again")
     report.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the first run as JSON")
     report.add_argument("--markdown", action="store_true", help="print a summary as Markdown")
-    _add_results(report)
+    add_results(report)
     report.set_defaults(command=_report)
     again = commands.add_parser("recompute", help="derive the records of a run again from its cassette")
     again.add_argument("run", help="name, part of a name, path, or latest")
     again.add_argument(
         "--cassette", type=Path, metavar="DIR", help="where the raw bytes are (default: where the run kept them)"
     )
-    _add_results(again)
+    add_results(again)
     again.set_defaults(command=_recompute)
 
     amplifier = commands.add_parser("amplifier", help="mount plans for Amplifier, and a judge of its provider modules")
@@ -135,19 +136,6 @@ def _levels(text: str) -> list[int]:
     if min(numbers) < 1 or numbers != sorted(set(numbers)):
         raise argparse.ArgumentTypeError(f"must be rising whole numbers from 1 on, such as 1,4,16 (got {text!r})")
     return numbers
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    formats = tuple(text.split(","))
-    if not {*formats} <= {"png", "svg"}:
-        raise argparse.ArgumentTypeError(f"must be png, svg or png,svg (got {text!r})")
-    return formats
-
-
-def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
-    )
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -214,8 +202,7 @@ def _report(options: argparse.Namespace) -> int:
     from pytest_modellens.storage import find_run
 
     folders = [*dict.fromkeys(find_run(options.results, run) for run in options.runs)]
-    shows_progress = sys.stderr is not None and sys.stderr.isatty()
-    try:
+    with progress() as say:
         lines = report(
             folders,
             output=options.output,
@@ -224,11 +211,8 @@ def _report(options: argparse.Namespace) -> int:
             as_csv=options.csv,
             json=options.json,
             as_markdown=options.markdown,
-            say=_say_progress if shows_progress else lambda _: None,
+            say=say,
         )
-    finally:
-        if shows_progress:
-            _say_progress("")
     print("\n".join(lines))
     return 0
 
@@ -312,13 +296,13 @@ def _recompute(options: argparse.Namespace) -> int:
     from pytest_modellens.storage import find_run
 
     folder = find_run(options.results, options.run)
-    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+    with progress() as say:
 
-    def on_progress(done: int, of: int) -> None:
-        if shows_progress and (done % 100 == 0 or done == of):
-            _say_progress(f"{done} of {of} requests decoded" if done < of else "")
+        def on_progress(done: int, of: int) -> None:
+            if done % 100 == 0:
+                say(f"{done} of {of} requests decoded")
 
-    made = recompute(folder, cassette=options.cassette, now=datetime.now(UTC), on_progress=on_progress)
+        made = recompute(folder, cassette=options.cassette, now=datetime.now(UTC), on_progress=on_progress)
     before, now = made.definitions
     versions = f"metric definitions {now}" if before == now else f"metric definitions {before} → {now}"
     print(f"{printable(folder.name)}: {made.derived} records derived again ({versions})")
@@ -355,21 +339,12 @@ def _selfcheck(options: argparse.Namespace) -> int:
     from pytest_modellens.selfcheck.table import table
 
     levels = options.levels or (QUICK_LEVELS if options.quick else LEVELS)
-    shows_progress = sys.stderr is not None and sys.stderr.isatty()
-    try:
-        check = selfcheck(levels=levels, on_progress=_say_progress if shows_progress else lambda _: None)
-    finally:
-        if shows_progress:
-            _say_progress("")
+    with progress() as say:
+        check = selfcheck(levels=levels, on_progress=say)
     print("\n".join(table(check)))
     kept = keep_floor(check, machine=fingerprint(), now=datetime.now(UTC))
     print(f"kept for later runs: {kept}")
     return 0 if check.is_good else 1
-
-
-def _say_progress(text: str) -> None:
-    sys.stderr.write(f"\r\x1b[K{printable(text)}")
-    sys.stderr.flush()
 
 
 def _truth(options: argparse.Namespace) -> int:

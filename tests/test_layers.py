@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pytest_modellens"
 LAYERS = (
-    ("errors", "models", "events", "urls", "text", "redaction", "cost"),
+    ("errors", "models", "events", "urls", "text", "redaction", "cost", "commandline"),
     ("measure", "stats", "record"),
     ("providers", "hardware", "embedded", "served", "truth", "bridge"),
     ("suite", "load", "recording", "cassette", "runner", "findings", "keeping", "budget", "serverside"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import StorageError
-from pytest_modellens.gate.baseline import KEPT, add_session, read_baseline, remove_sessions
+from pytest_modellens.gate.baseline import KEPT, add_session, check_baseline, read_baseline, remove_sessions
 from pytest_modellens.gate.recorded import recorded_session
 from pytest_modellens.gate.session import differences
 from pytest_modellens.gate.verdict import MIN_SESSIONS
@@ -29,9 +29,8 @@ def reanchor(folder: Path, results: Path, *, since: str, may_differ: Sequence[st
     Raises:
         StorageError: there is no such baseline, there are too few such runs, or a file cannot be read or written.
     """
+    check_baseline(folder)
     there = read_baseline(folder).sessions
-    if not there:
-        raise StorageError(f"{folder}: no such baseline (modellens baseline list shows those there are)")
     kept = [session for session in there if session.name >= since]
     old = [session.name for session in there if session.name < since]
     room = KEPT - len(kept)

@@ -4,53 +4,50 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["count", "duration", "facts", "limits", "words"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?", re.ASCII)
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+__all__ = ["alpha", "facts", "limits", "run_or_time"]
+
+T = TypeVar("T")
+_RUN = re.compile(r"\d{8}(T\d{6}Z.*)?", re.ASCII)
 
 
 def limits(text: str) -> str:
     """Return `text`, if it is limits and bounds, such as `tokens_per_second:-5%`."""
     from pytest_modellens.gate.specs import parse_limits
 
-    try:
-        parse_limits(text)
-        return text
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
+    _parsed(parse_limits, text)
+    return text
 
 
 def facts(text: str) -> tuple[str, ...]:
     """Return names of what may differ."""
     from pytest_modellens.gate.specs import parse_facts
 
+    return _parsed(parse_facts, text)
+
+
+def alpha(text: str) -> float:
+    """Return an error rate."""
+    from pytest_modellens.gate.specs import parse_alpha
+
+    return _parsed(parse_alpha, text)
+
+
+def run_or_time(text: str) -> str:
+    """Return `text`, if it is where names of runs can be divided in older and newer ones."""
+    if not _RUN.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"must be the name of a run, such as 20261122T203000Z-smoke, or a day, such as 20261122 (got {text!r})"
+        )
+    return text
+
+
+def _parsed(parse: Callable[[str], T], text: str) -> T:
     try:
-        return parse_facts(text)
+        return parse(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{exc} (got {text!r})") from None
-
-
-def count(text: str) -> int:
-    """Return a whole number from 1 on."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on (got {text!r})")
-    return int(text)
-
-
-def duration(text: str) -> float:
-    """Return seconds, of `90s`, `10m` or `1.5h`."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 10m or 1.5h (got {text!r})")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def words(text: str) -> list[str]:
-    """Return arguments as a shell would split them."""
-    try:
-        return shlex.split(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"must be words as in a shell: {exc} (got {text!r})") from None

@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.session import SLO, Session, differences
+from pytest_modellens.storage.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ __all__ = [
     "Baseline",
     "add_session",
     "baseline_folder",
+    "check_baseline",
     "let_git_see",
     "list_baselines",
     "prune",
@@ -33,8 +35,8 @@ KEPT = 20
 """Sessions that a baseline keeps; older ones make room."""
 _FOLDER = "baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_IGNORED = "*\n!.gitignore\n!/baselines/\n!/baselines/**\n!/calibrations/\n!/calibrations/**\n"
-_IGNORED_BEFORE = ("*\n!.gitignore\n", "*\n!.gitignore\n!/baselines/\n!/baselines/**\n")
+_IGNORED = b"*\n!.gitignore\n!/baselines/\n!/baselines/**\n!/calibrations/\n!/calibrations/**\n"
+_IGNORED_BEFORE = (b"*\n!.gitignore\n", b"*\n!.gitignore\n!/baselines/\n!/baselines/**\n")
 
 
 class Baseline(msgspec.Struct, frozen=True):
@@ -77,6 +79,16 @@ def read_baseline(folder: Path) -> Baseline:
     return Baseline(folder.name, folder, sessions)
 
 
+def check_baseline(folder: Path) -> None:
+    """Return when there is a baseline with sessions, whatever they hold.
+
+    Raises:
+        StorageError: there is none.
+    """
+    if not _files(folder):
+        raise StorageError(f"{folder}: no such baseline (modellens baseline list shows those there are)")
+
+
 def add_session(folder: Path, session: Session, *, may_differ: Sequence[str] = ()) -> Path:
     """Write a session to a baseline, and drop the oldest beyond `KEPT`; returns its file.
 
@@ -95,9 +107,7 @@ def add_session(folder: Path, session: Session, *, may_differ: Sequence[str] = (
         folder.mkdir(parents=True, exist_ok=True)
         if folder.parent.name == _FOLDER:
             let_git_see(folder.parent.parent)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(_encoded(session))
-        temporary.replace(path)
+        write_whole(path, _encoded(session))
     except OSError as exc:
         raise StorageError(f"{path}: cannot be written ({exc.strerror})") from exc
     prune(folder, keep=KEPT)
@@ -145,8 +155,8 @@ def _files(folder: Path) -> list[Path]:
 def let_git_see(results: Path) -> None:
     """Have the folder's own .gitignore, if it is as it was made, leave baselines and calibrations to be committed."""
     ignored = results / ".gitignore"
-    if ignored.is_file() and ignored.read_text(encoding="utf-8") in _IGNORED_BEFORE:
-        ignored.write_text(_IGNORED, encoding="utf-8")
+    if ignored.is_file() and ignored.read_bytes() in _IGNORED_BEFORE:
+        ignored.write_bytes(_IGNORED)
 
 
 def _encoded(session: Session) -> bytes:

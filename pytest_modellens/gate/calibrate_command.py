@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.commandline import add_results, count, duration, progress, words
 from pytest_modellens.errors import ConfigError
-from pytest_modellens.gate.arguments import count, duration, words
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pytest_modellens.gate.calibrate_runs import Plan
     from pytest_modellens.gate.session import Session
@@ -50,9 +49,7 @@ def add_calibrate(commands: Any) -> None:
     parser.add_argument("--rounds", type=count, default=20, metavar="N", help="requests a case and start (default: 20)")
     parser.add_argument("--pause", type=duration, default=0.0, metavar="DURATION", help="between sessions (default: 0)")
     parser.add_argument("--plan", action="store_true", help="say what it would take, and end")
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
-    )
+    add_results(parser)
     parser.set_defaults(command=_calibrate)
 
 
@@ -69,24 +66,17 @@ def _calibrate(options: argparse.Namespace) -> int:
     _announce(plan)
     if options.plan:
         return 0
-    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+    with progress() as say:
 
-    def say(text: str) -> None:
-        if shows_progress:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
+        def tell(text: str) -> None:
+            say("")
+            print(text, flush=True)
 
-    def tell(text: str) -> None:
-        say("")
-        print(text, flush=True)
-
-    try:
-        return _conclude(options.results, measure(plan, say=say, tell=tell))
-    except InterruptedCalibration as stopped:
-        say("")
-        return _after_interruption(options.results, stopped.sessions)
-    finally:
-        say("")
+        try:
+            return _conclude(options.results, measure(plan, say=say, tell=tell))
+        except InterruptedCalibration as stopped:
+            say("")
+            return _after_interruption(options.results, stopped.sessions)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

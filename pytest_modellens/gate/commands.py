@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.commandline import add_results, count
 from pytest_modellens.errors import ConfigError, StorageError
-from pytest_modellens.gate.arguments import count, facts, limits
+from pytest_modellens.gate.arguments import alpha, facts, limits, run_or_time
 from pytest_modellens.gate.calibrate_command import add_calibrate
 from pytest_modellens.text import printable
 
@@ -31,9 +31,9 @@ def add_commands(commands: Any) -> None:
         help="such as tokens_per_second:-5%%, or a bound, such as tokens_per_second:>=40; repeatable",
     )
     gate.add_argument("--baseline", default="main", metavar="NAME", help="baseline, or its folder (default: main)")
-    gate.add_argument("--alpha", type=float, default=0.01, help="unchanged servers called slower (default: 0.01)")
+    gate.add_argument("--alpha", type=alpha, default=0.01, help="unchanged servers called slower (default: 0.01)")
     _add_may_differ(gate)
-    _add_results(gate)
+    add_results(gate)
     gate.set_defaults(command=_gate)
 
     baseline = commands.add_parser("baseline", help="list, show, add to and prune baselines")
@@ -48,7 +48,9 @@ def add_commands(commands: Any) -> None:
     prune.add_argument("name")
     which = prune.add_mutually_exclusive_group(required=True)
     which.add_argument("--keep", type=count, metavar="N", help="how many sessions to keep")
-    which.add_argument("--before", metavar="RUN", help="remove those that are older than this run, or time 20261122")
+    which.add_argument(
+        "--before", type=run_or_time, metavar="RUN", help="remove those older than this run, or day 20261122"
+    )
     reanchor = _add_action(actions, "reanchor", "have one begin with a run, after a change that was meant", _reanchor)
     reanchor.add_argument("name")
     reanchor.add_argument("--since", required=True, metavar="RUN", help="the first run at the new level")
@@ -57,7 +59,7 @@ def add_commands(commands: Any) -> None:
 
 def _add_action(actions: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]) -> Any:
     parser = actions.add_parser(name, help=text)
-    _add_results(parser)
+    add_results(parser)
     parser.set_defaults(command=command)
     return parser
 
@@ -69,12 +71,6 @@ def _add_may_differ(parser: Any) -> None:
         default=("server_version",),
         metavar="KEY,…",
         help="what may differ from the baseline (default: server_version)",
-    )
-
-
-def _add_results(parser: Any) -> None:
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
     )
 
 
@@ -147,11 +143,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from pytest_modellens.gate.baseline import baseline_folder, read_baseline
+    from pytest_modellens.gate.baseline import baseline_folder, check_baseline, read_baseline
 
-    baseline = read_baseline(baseline_folder(options.results, options.name))
-    if not baseline.sessions:
-        raise StorageError(f"{baseline.folder}: no such baseline (modellens baseline list shows those there are)")
+    folder = baseline_folder(options.results, options.name)
+    check_baseline(folder)
+    baseline = read_baseline(folder)
     for session in baseline.sessions:
         print(f"{printable(session.name)}  {len(session.rows)} requests")
     newest = baseline.sessions[-1]
@@ -177,9 +173,10 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from pytest_modellens.gate.baseline import baseline_folder, prune, prune_before
+    from pytest_modellens.gate.baseline import baseline_folder, check_baseline, prune, prune_before
 
     folder = baseline_folder(options.results, options.name)
+    check_baseline(folder)
     removed = prune(folder, keep=options.keep) if options.keep else prune_before(folder, options.before)
     print(f"removed {len(removed)} sessions" + "".join(f"\n  {printable(name)}" for name in removed))
     return 0

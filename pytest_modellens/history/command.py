@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import sys
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.commandline import add_results, count, formats, progress
 from pytest_modellens.errors import ConfigError, MissingExtraError, StorageError
 from pytest_modellens.text import printable
 
@@ -43,16 +43,14 @@ def add_history(commands: Any) -> None:
         parser.add_argument(
             f"--{name}", metavar="TEXT", help=f"only where the {name} holds this text, or is like it with * and ?"
         )
-    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N runs (default: all)")
+    parser.add_argument("--last", type=count, metavar="N", help="only the newest N runs (default: all)")
     parser.add_argument("--runs", action="store_true", help="show every run, not only the first and the last")
-    parser.add_argument("--plots", type=_formats, default=(), metavar="FORMATS", help="png, svg or png,svg")
+    parser.add_argument("--plots", type=formats, default=(), metavar="FORMATS", help="png, svg or png,svg")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="where plots go (default: history in the results folder)"
     )
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="of plots (default: light)")
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
-    )
+    add_results(parser)
     parser.set_defaults(command=_history)
 
 
@@ -68,19 +66,10 @@ def _history(options: argparse.Namespace) -> int:
     if not folders:
         print(f"no runs in {options.results} (make one: pytest --provider local suites/)")
         return 0
-    shows_progress = sys.stderr is not None and sys.stderr.isatty()
-
-    def say(text: str) -> None:
-        if shows_progress:
-            sys.stderr.write(f"\r\x1b[K{text[:79]}")
-            sys.stderr.flush()
-
-    try:
+    with progress() as say:
         sources, problems = read_sources(folders, say=say)
         cases = {case: str(of.get("model")) for source in sources for case, of in source.session.cases.items()}
         wanted = series_of(sources, options.metric or _METRICS, _filter(options))
-    finally:
-        say("")
     if not wanted:
         raise ConfigError(f"history: nothing that was asked for in {len(folders)} runs ({_what_there_is(cases)})")
     found, note = _with_changes(wanted, read_calibrations(options.results))
@@ -160,16 +149,3 @@ def _metric(text: str) -> str:
         hint = f"did you mean {close[0]!r}?" if close else f"{', '.join(_KNOWN)} exist"
         raise argparse.ArgumentTypeError(f"unknown metric {text!r} ({hint})")
     return text
-
-
-def _count(text: str) -> int:
-    from pytest_modellens.gate.arguments import count
-
-    return count(text)
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    formats = tuple(text.split(","))
-    if not {*formats} <= {"png", "svg"}:
-        raise argparse.ArgumentTypeError(f"must be png, svg or png,svg (got {text!r})")
-    return formats

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.commandline import add_results
+
 if TYPE_CHECKING:
     import argparse
 
@@ -20,9 +22,7 @@ def add_export(commands: Any) -> None:
     parser.add_argument("run", nargs="?", default="latest", help="name, part of a name, path, or latest (default)")
     parser.add_argument("--format", choices=_FORMATS, required=True, help="of the file", dest="form")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="where it goes (default: standard output)")
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are (default: results)"
-    )
+    add_results(parser)
     parser.set_defaults(command=_export)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.selfcheck.level import TOLERANCE
+from pytest_modellens.storage.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,12 +59,9 @@ def keep_floor(check: SelfCheck, *, machine: Mapping[str, Any], now: datetime) -
         "tokens_per_second": best.tokens_per_second if best else None,
         "levels": check.levels,
     }
-    # Under a name of its own first: another process may keep its outcome at the same time.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-        temporary.replace(path)
+        write_whole(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     except OSError as exc:
         raise StorageError(f"{path}: cannot be written ({exc.strerror}; MODELLENS_CACHE moves it)") from exc
     return path

@@ -310,8 +310,9 @@ def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     at = f"--results={tmp_path}"
     assert main(["baseline", "list", at]) == 0
     assert capsys.readouterr().out.startswith(f"no baselines in {tmp_path} (make one: ")
-    assert main(["baseline", "show", "main", at]) == 1
-    assert "no such baseline (modellens baseline list" in capsys.readouterr().err
+    for action in (["show", "main"], ["prune", "main", "--keep=1"], ["prune", "main", "--before=20260101"]):
+        assert main(["baseline", *action, at]) == 1
+        assert "no such baseline (modellens baseline list" in capsys.readouterr().err
     (tmp_path / "baselines" / "bad").mkdir(parents=True)
     (tmp_path / "baselines" / "bad" / "a.json").write_text("{")
     (tmp_path / "baselines" / "empty").mkdir()
@@ -330,7 +331,15 @@ def test_what_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         ),
         (["gate", "--gate", "ttft_ms:+5%", "--may-differ=weather"], "must be among case_hash, model, "),
         (["gate"], "the following arguments are required: --gate"),
+        (
+            ["gate", "--gate", "ttft_ms:<=5", "--alpha=nan"],
+            "must be a probability above 0, and 0.2 at most (got 'nan')",
+        ),
+        (["gate", "--gate", "ttft_ms:<=5", "--alpha=7"], "must be a probability above 0, and 0.2 at most (got '7')"),
         (["baseline", "prune", "main", "--keep", "0"], "must be a whole number from 1 on (got '0')"),
+        # Older than these are all sessions.
+        (["baseline", "prune", "main", "--before", "latest"], "must be the name of a run, such as 2026"),
+        (["baseline", "prune", "main", "--before", "2026-01-04"], "or a day, such as 20261122 (got '2026-01-04')"),
     ],
 )
 def test_wrong_usage_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,12 @@ def test_calibration_survives_the_disk_and_git_sees_it(tmp_path: Path) -> None:
     assert path == calibration_path(tmp_path, META["environment"]["machine"] | calibration().machine)
     assert read_calibrations(tmp_path) == {path.name: calibration()}
     assert "!/calibrations/**\n" in (tmp_path / ".gitignore").read_text()
+
+
+def test_gitignore_of_somebody_s_own_stays_whatever_it_is_written_in(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes(b"# caf\xe9\n*\n")
+    write_calibration(tmp_path, calibration())
+    assert (tmp_path / ".gitignore").read_bytes() == b"# caf\xe9\n*\n"
     assert read_calibrations(tmp_path / "none") == {}
 
 
