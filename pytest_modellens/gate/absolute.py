@@ -11,10 +11,9 @@ from scipy import stats
 
 from pytest_modellens.gate.calibration import Calibration, calibration_of
 from pytest_modellens.gate.effects import robust
-from pytest_modellens.gate.frames import ARMS
 from pytest_modellens.gate.levels import holm
 from pytest_modellens.gate.stored import MIN_VALUES
-from pytest_modellens.gate.verdict import EXIT_STATUS
+from pytest_modellens.gate.verdict import ARMS, EXIT_STATUS
 from pytest_modellens.keeping import LimitVerdict, verdict_on
 from pytest_modellens.stats.proof import TAIL, Proof, of_percentile, of_share
 from pytest_modellens.suite.limits import METRICS

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_modellens.gate.limits import GATED, GOODPUT, PERCENTILES
+from pytest_modellens.errors import ConfigError
+from pytest_modellens.gate.limits import GOODPUT, GateLimit, check_name
 from pytest_modellens.suite.limits import METRICS
 
 if TYPE_CHECKING:
@@ -27,11 +28,9 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class AbsoluteLimit:
+class AbsoluteLimit(GateLimit):
     """A bound on one metric of every case."""
 
-    name: str
-    """The metric, with its percentile if it has one; without, the typical request is judged."""
     op: str
     bound: float
     """In the metric's unit; a share from 0 to 1 for goodput."""
@@ -42,21 +41,6 @@ class AbsoluteLimit:
             if self.is_share
             else f"{self.name} {self.op} {self.bound:.15g}"
         )
-
-    @property
-    def metric(self) -> str:
-        """The column."""
-        return self.name.partition(".")[0]
-
-    @property
-    def percentile(self) -> float | None:
-        """From 0 to 100; None where the typical request is judged."""
-        return PERCENTILES.get(self.name.partition(".")[2])
-
-    @property
-    def is_share(self) -> bool:
-        """True for a share of requests."""
-        return self.metric == GOODPUT
 
     @property
     def is_upper(self) -> bool:
@@ -83,13 +67,11 @@ def parse_bound(text: str) -> AbsoluteLimit:
     if match is None:
         raise ValueError(f"must be a metric and its bound, such as {EXAMPLE} or ttft_ms.p95:<=500")
     name, op, number, unit = match.groups()
-    metric, dot, statistic = name.partition(".")
-    better = GATED.get(metric)
-    if better is None:
-        raise ValueError(f"cannot be used: {metric}: unknown metric ({', '.join(GATED)} can be bounded)")
-    if dot and (metric == GOODPUT or statistic not in PERCENTILES):
-        known = "goodput has no percentiles" if metric == GOODPUT else f"{', '.join(PERCENTILES)} exist"
-        raise ValueError(f"cannot be used: {name}: unknown statistic {statistic!r} ({known})")
+    try:
+        better = check_name(name)
+    except ConfigError as exc:
+        raise ValueError(f"cannot be used: {exc}") from None
+    metric = name.partition(".")[0]
     right = ("<", "<=") if better == "lower" else (">", ">=")
     if op not in right:
         raise ValueError(f"must use {right[1]} or {right[0]} with {metric}, of which a {better} value is better")

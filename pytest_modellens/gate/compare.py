@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_modellens.gate.frames import ARMS, IncomparableError, some
+from pytest_modellens.gate.frames import IncomparableError, some
 from pytest_modellens.gate.paired import blocks_of, compare_blocks
 from pytest_modellens.gate.shares import compare_share_sessions, compare_shares
 from pytest_modellens.gate.stored import compare_sessions
 from pytest_modellens.gate.tails import compare_tail_sessions, compare_tails
+from pytest_modellens.gate.verdict import ARMS
 
 if TYPE_CHECKING:
     from pytest_modellens.gate.calibration import Calibration

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from pytest_modellens.gate.verdict import ARMS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,9 +17,8 @@ if TYPE_CHECKING:
 
     from pytest_modellens.gate.limits import RelativeLimit
 
-__all__ = ["ARMS", "IncomparableError", "Table", "some", "table_of"]
+__all__ = ["IncomparableError", "Table", "some", "table_of"]
 
-ARMS = ("baseline", "candidate")
 _KEYS = {"ab": ("job", "start", "block", "case"), "stored": ("job", "case")}
 _SHOWN = 5
 

@@ -13,7 +13,7 @@ from pytest_modellens.suite.limits import METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GATED", "GOODPUT", "PERCENTILES", "RelativeLimit", "relative_limits"]
+__all__ = ["GATED", "GOODPUT", "GateLimit", "RelativeLimit", "check_name", "relative_limits"]
 
 GOODPUT = "goodput"
 """Share of requests that succeeded and met every SLO; its limits are percentage points."""
@@ -25,13 +25,11 @@ GATED[GOODPUT] = "higher"
 
 
 @dataclass(frozen=True, slots=True)
-class RelativeLimit:
-    """How far a metric may move in its bad direction."""
+class GateLimit:
+    """What a limit of the gate is about."""
 
     name: str
-    """As given: the metric, with its percentile if it has one."""
-    limit: float
-    """Signed: −0.05 means no more than 5 % lower; for goodput, no more than 5 percentage points."""
+    """As given: the metric, with its percentile if it has one; without, the typical request is judged."""
 
     @property
     def metric(self) -> str:
@@ -47,6 +45,14 @@ class RelativeLimit:
     def is_share(self) -> bool:
         """True for a share of requests."""
         return self.metric == GOODPUT
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeLimit(GateLimit):
+    """How far a metric may move in its bad direction."""
+
+    limit: float
+    """Signed: −0.05 means no more than 5 % lower; for goodput, no more than 5 percentage points."""
 
     @property
     def sign(self) -> int:
@@ -76,25 +82,34 @@ def relative_limits(limits: Mapping[str, float]) -> tuple[RelativeLimit, ...]:
     return tuple(_checked(name, limit) for name, limit in limits.items())
 
 
-def _checked(name: str, limit: float) -> RelativeLimit:
+def check_name(name: str) -> str:
+    """Return which direction of a metric is better, "lower" or "higher".
+
+    Raises:
+        ConfigError: the gate can judge no such metric, or not this statistic of it.
+    """
     metric, dot, statistic = name.partition(".")
-    known = GATED
-    if metric in METRICS and metric not in known:
-        raise ConfigError(f"{name}: cannot be gated ({', '.join(known)} can)")
-    if metric not in known:
-        close = get_close_matches(metric, known, 1)
+    if metric in METRICS and metric not in GATED:
+        raise ConfigError(f"{name}: cannot be gated ({', '.join(GATED)} can)")
+    if metric not in GATED:
+        close = get_close_matches(metric, GATED, 1)
         raise ConfigError(
-            f"{name}: unknown metric" + (f" (did you mean {close[0]!r}?)" if close else f" ({', '.join(known)} exist)")
+            f"{name}: unknown metric" + (f" (did you mean {close[0]!r}?)" if close else f" ({', '.join(GATED)} exist)")
         )
     if dot and (metric == GOODPUT or statistic not in PERCENTILES):
         what = "goodput has no percentiles" if metric == GOODPUT else f"{', '.join(PERCENTILES)} exist"
         raise ConfigError(f"{name}: unknown statistic {statistic!r} ({what})")
+    return GATED[metric]
+
+
+def _checked(name: str, limit: float) -> RelativeLimit:
+    better = check_name(name)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not math.isfinite(limit) or limit == 0:
         raise ConfigError(f"{name}: its limit must be a number other than 0, such as −0.05 (got {limit!r})")
-    sign = -1 if known[metric] == "higher" else 1
+    sign = -1 if better == "higher" else 1
     if limit * sign < 0:
         raise ConfigError(
-            f"{name}: a {known[metric]} value is better, so its limit must be {'negative' if sign < 0 else 'positive'} "
+            f"{name}: a {better} value is better, so its limit must be {'negative' if sign < 0 else 'positive'} "
             f"(got {limit!r}; write {-limit!r})"
         )
     if limit <= -1:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pytest_modellens.gate.effects import Comparison, Effects, kept, robust, yuen_variance
-from pytest_modellens.gate.frames import ARMS, IncomparableError, some
+from pytest_modellens.gate.frames import IncomparableError, some
+from pytest_modellens.gate.verdict import ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -48,7 +48,7 @@ def change_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
     lines += [f"{printable(key)}: {printable(sentence)}" for key, told in run.differing.items() for sentence in told]
     for metric in run.verdict.metrics if run.verdict else ():
         if metric.estimate is None or metric.low is None or metric.high is None:
-            lines.append(f"{metric.metric}: {printable(metric.reason, limit=2000)}")
+            lines.append(f"{metric.metric}: {_reason(metric)}")
             continue
         estimate, low, high = (
             show_change(metric.metric, value) for value in (metric.estimate, metric.low, metric.high)
@@ -77,10 +77,15 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
+def _reason(metric: MetricVerdict) -> str:
+    """Return why there is no number, without the metric's name in front."""
+    return printable(metric.reason.removeprefix(f"{metric.metric}: "), limit=2000)
+
+
 def _metric(metric: MetricVerdict) -> list[str]:
     head = f"{metric.metric}, limit {show_change(metric.metric, metric.limit)}: {metric.verdict}"
     if metric.estimate is None or metric.low is None or metric.high is None or metric.resolution is None:
-        return [head, f"  {printable(metric.reason, limit=2000)}"]
+        return [head, f"  {_reason(metric)}"]
     estimate, low, high = (show_change(metric.metric, value) for value in (metric.estimate, metric.low, metric.high))
     slow = [case for case in metric.cases if case.verdict == "regression"]
     lines = [

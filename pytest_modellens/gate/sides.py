@@ -11,6 +11,7 @@ from pytest_modellens.gate.calibrations import known_for
 from pytest_modellens.gate.limits import GOODPUT
 from pytest_modellens.gate.run import RunVerdict
 from pytest_modellens.gate.session import SLO, VALUES, SessionMaker, case_key, differences
+from pytest_modellens.gate.verdict import ARMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.calibrations import MachineCalibration
     from pytest_modellens.gate.session import Session
 
-__all__ = ["ARMS", "judge_sides"]
-
-ARMS = ("baseline", "candidate")
+__all__ = ["judge_sides"]
 
 
 def judge_sides(

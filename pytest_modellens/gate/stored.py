@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_modellens.gate.effects import Comparison, Effects, robust
-from pytest_modellens.gate.frames import ARMS, IncomparableError, some
-from pytest_modellens.gate.verdict import MIN_SESSIONS
+from pytest_modellens.gate.frames import IncomparableError, some
+from pytest_modellens.gate.verdict import ARMS, MIN_SESSIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

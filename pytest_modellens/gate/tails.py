@@ -9,9 +9,10 @@ import numpy as np
 from scipy import stats
 
 from pytest_modellens.gate.effects import Comparison, Effects
-from pytest_modellens.gate.frames import ARMS, IncomparableError
+from pytest_modellens.gate.frames import IncomparableError
 from pytest_modellens.gate.paired import start_variance
 from pytest_modellens.gate.stored import extent, rows_by_session, session_effects, session_variance
+from pytest_modellens.gate.verdict import ARMS
 from pytest_modellens.stats.percentile import min_n_for_upper_bound
 
 if TYPE_CHECKING:

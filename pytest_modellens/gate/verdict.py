@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["EXIT_STATUS", "MIN_SESSIONS", "CaseVerdict", "MetricVerdict", "Verdict"]
+__all__ = ["ARMS", "EXIT_STATUS", "MIN_SESSIONS", "CaseVerdict", "MetricVerdict", "Verdict"]
 
+ARMS = ("baseline", "candidate")
+"""What is compared with what."""
 EXIT_STATUS = {"pass": 0, "improvement": 0, "regression": 1, "inconclusive": 3, "incomparable": 4}
 """Exit status of `modellens gate` by verdict."""
 MIN_SESSIONS = 5

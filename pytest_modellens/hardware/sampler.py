@@ -84,9 +84,7 @@ class HardwareSampler(Watcher):
         gpus = self._server_gpus(series)
         flat |= gpu_trust(series, gpus)[0]
         flat["gpu_energy_j"], flat["gpu_energy_source"] = gpu_energy(series, gpus)
-        flat["cpu_energy_j"] = max(
-            (row["cpu_energy_j"] for row in series if row["cpu_energy_j"] is not None), default=None
-        )
+        flat["cpu_energy_j"] = series[-1]["cpu_energy_j"] if series else None
         flat["cpu_energy_note"] = self._energy.note
         flat["process_note"] = self._process_note
         flat["gpu_note"] = self._gpus.note

@@ -38,6 +38,7 @@ def watching(
     *,
     named: ProviderAdapter | None = None,
     spool: Spool | None = None,
+    is_alone: bool = True,
 ) -> Iterator[None]:
     """Watch the machine and the server while requests of `run` are sent, and add all of it to `evidence`.
 
@@ -49,6 +50,7 @@ def watching(
         config: of the session.
         named: the provider behind the label of `run`; None: the one that is asked.
         spool: what keeps the records of `run`, if anything does.
+        is_alone: False where another server is measured in turn: energy is then nobody's own.
     """
     since = len(run.records)
     scraper = metrics_of(run.provider, is_load=run.load is not None)
@@ -60,7 +62,7 @@ def watching(
             sampler.stop()
             if scraper is not None:
                 scraper.stop()
-            _add(run, since, sampler, scraper, evidence, spool)
+            _add(run, since, sampler, scraper, evidence, spool, is_alone=is_alone)
             evidence["servers"] |= described(named or run.provider, run.label, config)
 
 
@@ -71,11 +73,14 @@ def _add(
     scraper: ServerScraper | None,
     evidence: Evidence,
     spool: Spool | None,
+    *,
+    is_alone: bool,
 ) -> None:
     judged = judge(run.records[since:], scraper.summary() if scraper else {}, cache=run.request.cache)
     run.records[since:] = judged.records
     summary = sampler.summary()
-    summary |= joules_per_token(summary, total_tokens(judged.records, "completion_tokens"))
+    tokens = total_tokens(judged.records, "completion_tokens") if is_alone else None
+    summary |= joules_per_token(summary, tokens)
     degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
     shared = {"hardware": summary, "server": judged.server, "degraded": degraded}
     if spool is not None:

@@ -73,7 +73,10 @@ class Pair:
         with endpoint_lock(self.baseline.provider, self.candidate.provider):
             began = time.monotonic()
             try:
-                with watching(self.baseline, evidence, config), watching(self.candidate, evidence, config):
+                with (
+                    watching(self.baseline, evidence, config, is_alone=False),
+                    watching(self.candidate, evidence, config, is_alone=False),
+                ):
                     self._send(blocks, say)
             finally:
                 self.took_s = time.monotonic() - began

@@ -184,8 +184,8 @@ def _pytest_benchmark(run: ReportRun, kept: Sequence[_Exported]) -> dict[str, An
     machine, system, git = (_mapping(environment.get(name)) for name in ("machine", "os", "git"))
     return {
         "machine_info": {
-            "machine": system.get("machine"),
-            "system": system.get("system") or system.get("version"),
+            "machine": machine.get("architecture"),
+            "system": system.get("name"),
             "release": system.get("kernel"),
             "python_version": _mapping(environment.get("python")).get("version"),
             "cpu": {"brand": machine.get("cpu_model"), "count": machine.get("cores_usable")},
@@ -195,7 +195,7 @@ def _pytest_benchmark(run: ReportRun, kept: Sequence[_Exported]) -> dict[str, An
             "time": None,
             "author_time": None,
             "dirty": bool(git.get("is_dirty")),
-            "project": "pytest-modellens",
+            "project": None,
             "branch": git.get("branch") or "(unknown)",
         },
         "benchmarks": [entry for one in kept if (entry := _benchmark(one)) is not None],

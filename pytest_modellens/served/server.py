@@ -313,5 +313,12 @@ def _describe(status: int | None) -> str:
     if status is None:
         return "ended before the first token"
     if status < 0:
-        return f"killed by {signal.Signals(-status).name} before the first token"
+        return f"killed by {_signal(-status)} before the first token"
     return f"ended with exit status {status} before the first token"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"

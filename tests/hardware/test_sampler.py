@@ -280,6 +280,14 @@ def test_sampler_mean_of_a_share_weighs_by_time_and_of_a_gauge_does_not() -> Non
     assert summary["gpu_power_w_mean"] is None
 
 
+def test_energy_that_cannot_be_read_to_the_end_is_not_that_of_the_beginning() -> None:
+    sampler = HardwareSampler()
+    empty = dict.fromkeys((*SHARES, *GAUGES))
+    for joules, told in (([0.0, 4.0, 9.0], 9.0), ([0.0, 4.0, None], None), ([], None)):
+        sampler._series = [empty | {"at_ms": 500.0 * at, "cpu_energy_j": one} for at, one in enumerate(joules)]
+        assert sampler.summary()["cpu_energy_j"] == told
+
+
 def test_sampler_refuses_an_interval_of_zero() -> None:
     with pytest.raises(ValueError, match=r"interval_s: must be above 0 \(got 0\)"):
         HardwareSampler(0)

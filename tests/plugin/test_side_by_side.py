@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ from pytest_modellens.gate.calibrations import FOLDER
 from pytest_modellens.plugin import sides
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
+from pytest_modellens.storage import read_run
 from tests.plugin.fake_server import fake_server, stream
 
 if TYPE_CHECKING:
@@ -89,6 +91,20 @@ def failing(after: int) -> Any:
             good(chat)
 
     return answer
+
+
+def test_energy_of_two_servers_in_turn_is_nobody_s_per_token(
+    project: Project, server: FakeServer, old: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joules = count()
+    monkeypatch.setattr("pytest_modellens.hardware.energy.CpuEnergy.read", lambda _: float(next(joules)))
+    project.case("rounds: 2")
+    project.run(server).assert_outcomes(passed=1)
+    project.run(server, *ab(old), "--modellens-blocks=3").assert_outcomes(passed=1)
+    alone, beside = (read_run(folder).records[-1]["hardware"] for folder in project.folders)
+    assert None not in (alone["cpu_energy_j"], beside["cpu_energy_j"])
+    assert alone["cpu_energy_j_per_token"] == alone["cpu_energy_j"] / 6
+    assert beside["cpu_energy_j_per_token"] is None
 
 
 def test_unchanged_server_passes_at_the_first_look(sided: Project, server: FakeServer, old: FakeServer) -> None:

@@ -122,6 +122,8 @@ def test_pytest_benchmark_reads_its_format(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(found))
         (entry,) = found["benchmarks"]
         assert entry["stats"]["rounds"] == len(entry["stats"]["data"]) == 8
+        about = {name: found["machine_info"][name] for name in ("machine", "system", "release")}
+        assert about == {"machine": "x86_64", "system": "Linux", "release": "6.1"}
         assert entry["stats"]["median"] == pytest.approx(entry["extra_info"]["total_time_ms"] / 1000)
     compared = subprocess.run(
         [sys.executable, "-m", "pytest_benchmark", "compare", "a.json", "b.json", "--csv=out.csv"],

@@ -134,9 +134,16 @@ def test_server_that_dies_of_the_first_request_is_noticed_at_once() -> None:
     assert said[1:] == ["out of memory"]
 
 
-def test_server_that_is_killed_names_the_signal() -> None:
-    with pytest.raises(ServerError, match="killed by SIGKILL before the first token"):
-        ModelServer(["sh", "-c", "kill -9 $$", "{port}"]).start()
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (9, "SIGKILL"),
+        pytest.param(40, "signal 40", marks=pytest.mark.skipif(sys.platform != "linux", reason="real-time signals")),
+    ],
+)
+def test_server_that_is_killed_names_the_signal(number: int, name: str) -> None:
+    with pytest.raises(ServerError, match=f"killed by {name} before the first token"):
+        ModelServer(["sh", "-c", f"kill -{number} $$", "{port}"]).start()
 
 
 def test_server_that_refuses_the_request_is_quoted_without_the_key() -> None:
