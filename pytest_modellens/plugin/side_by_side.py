@@ -11,7 +11,8 @@ from pytest_modellens.errors import BudgetError, ModelLensError, StorageError
 from pytest_modellens.gate.calibrations import read_calibrations
 from pytest_modellens.gate.session import FACTS, case_key
 from pytest_modellens.gate.show import change_lines
-from pytest_modellens.gate.sides import ARMS, judge_sides
+from pytest_modellens.gate.sides import judge_sides
+from pytest_modellens.gate.verdict import ARMS
 from pytest_modellens.plugin.arms import why_not
 from pytest_modellens.plugin.collect import SuiteModule
 from pytest_modellens.plugin.evidence import plain
