@@ -11,6 +11,8 @@ __all__ = ["get_root_url", "normalize_base_url", "url_join"]
 
 _CREDENTIALS = re.compile(r"^([^/?#]*//)?[^/?#]*@")
 """Scheme, then user and password before the host."""
+_QUERY = re.compile(r"([?#]).*", re.DOTALL)
+"""What some services take a key in."""
 
 
 def normalize_base_url(url: str) -> str:
@@ -23,7 +25,8 @@ def normalize_base_url(url: str) -> str:
         ConfigError: not an absolute http(s) URL, or its port is no port.
     """
     url = url.strip()
-    shown = repr(_CREDENTIALS.sub(r"\1", url))  # whatever is wrong with it, without its user and password
+    # Whatever is wrong with it, without its user, its password, and what may be a key.
+    shown = repr(_QUERY.sub(r"\1…", _CREDENTIALS.sub(r"\1", url)))
     if not url.isprintable() or " " in url:
         raise ConfigError(f"base URL: must hold no spaces and no control characters (got {shown})")
     try:

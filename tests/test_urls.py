@@ -54,6 +54,9 @@ def test_normalize_base_url_refuses_what_is_none(url: str, message: str) -> None
     [
         "http://user:hunter22@host:99999/v1",
         "http://user:hunter22@host/v1?x=1",
+        "http://host/v1?api_key=hunter22",
+        "http://host/v1#hunter22",
+        "host:8000?key=hunter22@x",
         "http://user:hunter22@[::1/v1",
         "ftp://user:hunter22@host",
         "user:hunter22@host",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from pytest_modellens.load.executor import execute
-from pytest_modellens.load.summary import LoadSummary, is_full_for_long, summarise_load, transient
+from pytest_modellens.load.summary import LoadSummary, changed, is_full_for_long, summarise_load, transient
 from pytest_modellens.load.workers import execute_in_workers
 from pytest_modellens.measure.health import ClientHealth, client_health
 from pytest_modellens.record import row_of
@@ -33,7 +33,8 @@ class LoadRun:
 
     def __init__(self, plan: LoadPlan, *, slo: Sequence[Slo] = (), workers: int = 1) -> None:
         self.plan = plan
-        self.workers = workers
+        self.workers = min(workers, plan.most_workers or workers)
+        """Client processes: no more than have something to do."""
         self.progress: LoadProgress | None = None
         """How far it is; None before the first reply."""
         self.is_over = False
@@ -43,6 +44,10 @@ class LoadRun:
         """Whether the client was the bottleneck; None before `settle`."""
         self.dropped = 0
         """Requests of the transient, which no statistic has."""
+        self.settled: bool | None = None
+        """Whether MSER-5 found a steady part; None before `settle`."""
+        self.changed: str | None = None
+        """How its end differs from its beginning; None when they are alike."""
         self._slo = slo
         self._began_ns: int | None = None
 
@@ -103,12 +108,16 @@ class LoadRun:
 
     def settle(self, records: Sequence[Record]) -> list[Record]:
         """Return the records with the transient marked, and all marked invalid when the client was the bottleneck."""
-        cut_ns, _ = transient(map(row_of, records))
+        whole = [row_of(record) for record in records]
+        cut_ns, truncation = transient(whole)
+        self.settled = truncation.settled
         kept = [replace(record, phase="transient") if _is_before(record, cut_ns) else record for record in records]
         _place(kept, self._began_ns or 0)
         self.dropped = sum(record.phase == "transient" for record in kept)
         rows = [row_of(record) for record in kept]
         self.summary = summarise_load(rows, self.plan, slo=self._slo)
+        # What was cut from a load that did not settle is no transient, but how it was before it changed.
+        self.changed = changed(rows if self.settled else whole)
         self.health = self._judge(kept, is_full=is_full_for_long(rows, self.plan))
         message = self.health.message
         if message is None:
@@ -123,6 +132,8 @@ class LoadRun:
             "summary": None if self.summary is None else _plain(asdict(self.summary)),
             "health": None if self.health is None else _plain(asdict(self.health)),
             "transient_requests": self.dropped,
+            "settled": self.settled,
+            "changed": self.changed,
             "stopped": self.progress.stopped if self.progress else None,
         }
 
@@ -132,6 +143,8 @@ class LoadRun:
         stamped = [record.read_delay_ms for record in measured if record.read_delay_ms is not None]
         has_stamps = bool(stamped) and all(record.clock == "kernel" for record in measured if record.ok)
         delays = stamped if has_stamps else [record.pause_ms for record in measured if record.pause_ms is not None]
+        # Of a client of an adapter's own nothing is known but its results; it cannot be made again elsewhere either.
+        is_ours = any(record.clock not in {None, "adapter"} for record in measured)
         late = [record.late_ms for record in measured if record.late_ms is not None]
         starts = [record.ttft_ms for record in measured if record.ttft_ms is not None]
         whole = [record.total_time_ms for record in measured if record.total_time_ms is not None]
@@ -148,6 +161,7 @@ class LoadRun:
             asked=self.summary.asked if is_telling else None,
             achieved=self.summary.achieved if is_telling else None,
             workers=self.workers,
+            most_workers=self.plan.most_workers if is_ours else 1,
         )
 
 

@@ -56,6 +56,11 @@ class LoadPlan:
         """True for an open loop."""
         return self.rate is not None
 
+    @property
+    def most_workers(self) -> int | None:
+        """How many processes have something to do under this load; None: any number."""
+        return self.max_in_flight if self.is_open else self.concurrency
+
     def part(self, share: Share) -> LoadPlan:
         """Return the plan of one of several workers: its streams, requests and room in flight.
 

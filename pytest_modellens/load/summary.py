@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.load.plan import Share, stream_offsets_ns
 from pytest_modellens.stats.percentile import Interval, wilson
-from pytest_modellens.stats.transient import Truncation, mser5
+from pytest_modellens.stats.transient import Truncation, drift, mser5
 from pytest_modellens.suite.slo import slo_met
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.suite.slo import Slo
 
-__all__ = ["LoadSummary", "is_full_for_long", "summarise_load", "transient"]
+__all__ = ["LoadSummary", "changed", "is_full_for_long", "summarise_load", "transient"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,27 @@ def transient(records: Iterable[Mapping[str, Any]]) -> tuple[int | None, Truncat
     requests sent before the instant are to be dropped from statistics, failed ones too, so that counts stay comparable.
     The instant is None when nothing is to be dropped.
     """
+    good, _, series = _series(records)
+    found = mser5(series)
+    return (good[found.count]["sent_ns"] if found.count else None), found
+
+
+def changed(records: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return how the end of the measured load differs from its beginning, in words; None when they are alike.
+
+    The series is that of `transient`; see `drift` for what counts as different.
+    """
+    _, metric, series = _series(records)
+    found = drift(series)
+    if found is None:
+        return None
+    first, last = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in found)
+    name = "TTFT" if metric == "ttft_ms" else "total time"
+    return f"median {name} {first} ms at first, {last} ms at last"
+
+
+def _series(records: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], str, list[float]]:
+    """Return the good measured requests in the order of sending, a metric that all of them have, and its values."""
     good = sorted(
         (record for record in records if record.get("phase", "measured") == "measured" and record["ok"]),
         key=lambda record: record["sent_ns"],
@@ -131,9 +152,8 @@ def transient(records: Iterable[Mapping[str, Any]]) -> tuple[int | None, Truncat
     for metric in ("ttft_ms", "total_time_ms"):
         series = [record[metric] for record in good if record.get(metric) is not None]
         if len(series) == len(good):
-            found = mser5(series)
-            return (good[found.count]["sent_ns"] if found.count else None), found
-    return None, Truncation(0, settled=True)
+            return good, metric, series
+    return good, "total_time_ms", []
 
 
 def _is_good(record: Mapping[str, Any], slo: Sequence[Slo]) -> bool:

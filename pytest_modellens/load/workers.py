@@ -79,8 +79,7 @@ def execute_in_workers(
         ConfigError: the provider cannot be rebuilt in another process, or a worker may not open enough connections.
         ModelLensError: a worker did not start.
     """
-    bound = plan.max_in_flight if plan.is_open else plan.concurrency
-    workers = max(1, min(workers, bound or workers))
+    workers = min(workers, plan.most_workers or workers)
     setup = {
         "provider": _description(provider),
         "plan": plan_to(plan),

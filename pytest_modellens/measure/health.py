@@ -45,13 +45,13 @@ class ClientHealth:
     asked: float | None
     achieved: float | None
     workers: int = 1
+    advice: str | None = None
+    """What to do; None for a healthy client."""
 
     @property
     def message(self) -> str | None:
         """One line for people, with what to do; None for a healthy client."""
-        if not self.client_bound:
-            return None
-        return f"client-bound: {'; '.join(self.reasons)}; use --modellens-workers {self.workers * 2}"
+        return f"client-bound: {'; '.join(self.reasons)}; {self.advice}" if self.client_bound else None
 
 
 def client_health(
@@ -64,6 +64,7 @@ def client_health(
     asked: float | None = None,
     achieved: float | None = None,
     workers: int = 1,
+    most_workers: int | None = None,
 ) -> ClientHealth:
     """Return whether the client falsified the cell, or put less load on the server than was asked for.
 
@@ -89,6 +90,7 @@ def client_health(
         asked: concurrency or rate of the plan; None where neither is a target.
         achieved: the same as it came out.
         workers: client processes.
+        most_workers: over how many processes this load can be spread at most; None: over any number.
     """
     typical = ttft_p50_ms or 0.0
     reasons = []
@@ -112,7 +114,14 @@ def client_health(
         asked=asked,
         achieved=achieved,
         workers=workers,
+        advice=_advice(workers, most_workers) if reasons else None,
     )
+
+
+def _advice(workers: int, most: int | None) -> str:
+    if most is not None and workers >= most:
+        return "stop other work on this machine, or ask for less load"
+    return f"use --modellens-workers {workers * 2 if most is None else min(workers * 2, most)}"
 
 
 def _shown(value: float) -> str:

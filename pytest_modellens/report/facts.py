@@ -77,6 +77,8 @@ def notes(cell: CellOf) -> list[str]:
         found.append(f"The load was stopped early: {load['stopped']}.")
     if load.get("transient_requests"):
         found.append(f"{load['transient_requests']:,} requests from before the load was steady are left out.")
+    if load.get("changed"):
+        found.append(f"The load changed while it lasted: {load['changed']}.")
     if summary.n_cached:
         of = f"{summary.n_cached:,} of {summary.n_averaged:,}"
         found.append(f"{of} prompts came from the server's cache, so their time to first token leaves work out.")

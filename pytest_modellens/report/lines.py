@@ -16,7 +16,7 @@ MAX_WIDTH = 120
 
 
 class Line(NamedTuple):
-    """One line of text, and how to show it: "bold", "red", "green" or nothing."""
+    """One line of text, and how to show it: "bold", "red", "yellow", "green" or nothing."""
 
     text: str
     style: str = ""

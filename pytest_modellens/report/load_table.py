@@ -46,6 +46,8 @@ def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
             lines += (Line(text, "red") for text in _folded(f"✗ client-bound: {'; '.join(health['reasons'])}", room))
         if cell.get("stopped"):
             lines += (Line(text, "red") for text in _folded(f"✗ stopped early: {cell['stopped']}", room))
+        if cell.get("changed"):
+            lines += (Line(text, "yellow") for text in _folded(f"! changed while it lasted: {cell['changed']}", room))
     return [*lines, *(Line(f"  {note}") for note in _NOTES), Line("")]
 
 

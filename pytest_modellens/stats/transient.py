@@ -1,4 +1,4 @@
-"""Where the transient at the beginning of a series ends: MSER-5.
+"""Where the transient at the beginning of a series ends: MSER-5. And whether its end is unlike its beginning.
 
 White, K. P. (1997), "An effective truncation heuristic for bias reduction in simulation output", Simulation 69(6),
 323-334; the batches of five are from White, Cobb & Spratt (2000), Winter Simulation Conference, 755-760.
@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import quantiles
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BATCH", "MIN_VALUES", "Truncation", "mser5"]
+__all__ = ["BATCH", "DRIFT", "MIN_VALUES", "Truncation", "drift", "mser5"]
 
 BATCH = 5
 """Values of one batch mean."""
 MIN_VALUES = 10 * BATCH
 """Fewer values have no transient that could be told from noise: nothing is dropped."""
+
+DRIFT = 2.0
+"""A median that changes by more than this factor is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,21 @@ def mser5(values: Sequence[float]) -> Truncation:
     errors = _squared_standard_errors(batches)
     best = min(range(most + 1), key=errors.__getitem__)
     return Truncation(best * BATCH, settled=best < most)
+
+
+def drift(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the medians of the first and the last fifth of `values`, in the order in which they arose, if they differ.
+
+    They do when the larger is more than `DRIFT` times the smaller, and the middle halves of the two fifths do not
+    overlap: of values that come in two kinds the median alone jumps by chance. None when they do not differ, and of
+    fewer than `MIN_VALUES`. MSER-5 tells only of beginnings that are unlike the rest; this tells of ends, too.
+    """
+    if len(values) < MIN_VALUES:
+        return None
+    fifth = len(values) // 5
+    first, last = (quantiles(part, n=4, method="inclusive") for part in (values[:fifth], values[-fifth:]))
+    low, high = (first, last) if first[1] < last[1] else (last, first)
+    return (first[1], last[1]) if high[1] > DRIFT * low[1] and high[0] > low[2] else None
 
 
 def _squared_standard_errors(batches: Sequence[float]) -> list[float]:

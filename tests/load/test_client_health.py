@@ -31,13 +31,28 @@ def test_healthy_client_has_no_message() -> None:
         read_delay_p99_ms=0.4, kernel_stamps=True, ttft_p50_ms=50, schedule_delay_p99_ms=1, client_cpu_share=0.3,
         asked=8, achieved=7.9,
     )  # fmt: skip
-    assert (health.client_bound, health.reasons, health.message) == (False, (), None)
+    assert (health.client_bound, health.reasons, health.message, health.advice) == (False, (), None, None)
     assert (health.read_delay_p99_ms, health.schedule_delay_p99_ms, health.client_cpu_share) == (0.4, 1, 0.3)
 
 
 def test_message_says_what_and_what_to_do() -> None:
     health = client_health(read_delay_p99_ms=38, kernel_stamps=True, ttft_p50_ms=50, schedule_delay_p99_ms=7, workers=2)
     assert health.message == ("client-bound: p99 read delay 38 ms; p99 schedule delay 7 ms; use --modellens-workers 4")
+
+
+@pytest.mark.parametrize(
+    ("workers", "most", "advice"),
+    [
+        (1, None, "use --modellens-workers 2"),
+        (4, None, "use --modellens-workers 8"),
+        (2, 3, "use --modellens-workers 3"),
+        (3, 3, "stop other work on this machine, or ask for less load"),
+        (1, 1, "stop other work on this machine, or ask for less load"),
+    ],
+)
+def test_advice_is_one_that_can_be_followed(workers: int, most: int | None, advice: str) -> None:
+    health = client_health(read_delay_p99_ms=38, kernel_stamps=True, ttft_p50_ms=50, workers=workers, most_workers=most)
+    assert health.message == f"client-bound: p99 read delay 38 ms; {advice}"
 
 
 @pytest.mark.parametrize(

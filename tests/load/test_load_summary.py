@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_modellens.load.plan import LoadPlan
-from pytest_modellens.load.summary import is_full_for_long, summarise_load, transient
+from pytest_modellens.load.summary import changed, is_full_for_long, summarise_load, transient
 from pytest_modellens.stats.percentile import wilson
 from pytest_modellens.stats.transient import Truncation
 from pytest_modellens.suite.slo import Slo
@@ -147,3 +147,21 @@ def test_transient_falls_back_to_the_total_time() -> None:
 @pytest.mark.parametrize("fields", [{}, {"ttft_ms": None, "total_time_ms": None}])
 def test_steady_load_has_no_transient(fields: dict[str, Any]) -> None:
     assert transient([record(at, at + 1, **fields) for at in range(60)]) == (None, Truncation(0, settled=True))
+
+
+@pytest.mark.parametrize(
+    ("at_first", "at_last", "said"),
+    [
+        ({"ttft_ms": 20.0}, {"ttft_ms": 2001.4}, "median TTFT 20 ms at first, 2,001 ms at last"),
+        (
+            {"ttft_ms": None, "total_time_ms": 9.25},
+            {"ttft_ms": None, "total_time_ms": 1.0},
+            "median total time 9.25 ms at first, 1 ms at last",
+        ),
+        ({}, {}, None),
+        ({"ttft_ms": None, "total_time_ms": None}, {"ttft_ms": None, "total_time_ms": None}, None),
+    ],
+)
+def test_load_that_changes_says_how(at_first: dict[str, Any], at_last: dict[str, Any], said: str | None) -> None:
+    series = [record(at, at + 1, **(at_first if at < 40 else at_last)) for at in range(60)]
+    assert changed([*reversed(series), record(70, 71, phase="warmup", ttft_ms=1e9), failed(3, 4)]) == said

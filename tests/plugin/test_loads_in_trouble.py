@@ -88,6 +88,7 @@ def test_server_that_becomes_a_hundred_times_as_slow(project: Project, truth: Tr
     scenario = {"slow_from": 41, "slow_factor": 100, "ttft_ms": 5, "gap_ms": 1, "tokens": 4}
     result = scripted(project, truth, "concurrency: 8, requests: 80", scenario)
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["  ! changed while it lasted: median TTFT * ms at first, 5?? ms at last"])
     records = sorted(project.result.records, key=lambda record: record["sent_ns"])
     assert [record["ok"] for record in records] == [True] * 80
     assert all(record["ttft_ms"] >= 500 for record in records[50:])

@@ -146,6 +146,11 @@ RUNS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         {"cells": [runs.load(4, goodput=None, stopped="too many failed", transient_requests=5)]},
         "The load was stopped early: too many failed.",
     ),
+    "changed": (
+        [runs.record(params={"concurrency": 4})],
+        {"cells": [runs.load(4, goodput=None, changed="median TTFT 2 ms at first, 9 ms at last")]},
+        "The load changed while it lasted: median TTFT 2 ms at first, 9 ms at last.",
+    ),
 }  # fmt: skip
 
 

@@ -117,3 +117,9 @@ def test_client_bound_and_stopped_loads_are_red_and_say_why() -> None:
 def test_row_of_a_damaged_file_shows_what_there_is() -> None:
     row = texts({"case": "steady", "params": {}, "provider": "vllm", "summary": {"n_ok": 3}})[1]
     assert row.split() == ["steady", *"–––––––"]
+
+
+def test_load_that_changed_says_how() -> None:
+    how = "median TTFT 20 ms at first, 2,001 ms at last"
+    line = load_table([cell(changed=how)], width=80)[2]
+    assert line == Line(f"  ! changed while it lasted: {how}", "yellow")

@@ -217,6 +217,8 @@ def test_foreign_adapter_that_keeps_a_core_busy_cannot_be_trusted(monkeypatch: p
     assert {record.pause_ms for record in run.records} == {None}
     (sentence,) = found(run)
     assert sentence.startswith("not a valid measurement: client-bound: client busy ")
+    # Its calls cannot be spread over processes.
+    assert sentence.endswith("; stop other work on this machine, or ask for less load")
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,36 @@ def test_workers_put_the_same_load_on_the_server(server: FakeServer) -> None:
     assert len(server.chats) == 9
     assert sorted(record.round for record in run.records) == [*range(9)]
     assert run.records[0].load == {"concurrency": 2, "requests": 9, "workers": 2}
+    assert found(run) == []
+
+
+def test_more_processes_than_streams_are_not_said_to_have_been_there(server: FakeServer) -> None:
+    with closing(of(server)) as provider:
+        run = run_of(provider, cell(LoadPlan(concurrency=2, requests=4)), client_processes=3)
+        run.run()
+    assert run.records[0].load == {"concurrency": 2, "requests": 4, "workers": 2}
+    assert run.load is not None
+    assert run.load.health is not None
+    assert run.load.health.workers == 2
+
+
+@pytest.mark.parametrize("slow_from", [45, 30])
+def test_load_that_changes_half_way_says_so_whatever_is_cut(slow_from: int) -> None:
+    """MSER-5 takes a good first half for the transient of a bad second one."""
+
+    def slower_later(chat: Chat) -> None:
+        if len(chat.server.chats) > slow_from:
+            Event().wait(0.3)
+        stream("a", "b")(chat)
+
+    with fake_server(slower_later) as server, closing(of(server)) as provider:
+        run = run_of(provider, cell(LoadPlan(concurrency=1, requests=60)))
+        run.run()
+    assert run.load is not None
+    evidence = run.load.evidence()
+    assert evidence["changed"].startswith("median TTFT ")
+    assert slow_from != 30 or (evidence["transient_requests"], evidence["settled"]) == (30, False)
+    # It fails nothing by itself.
     assert found(run) == []
 
 

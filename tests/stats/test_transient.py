@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from pytest_modellens.stats.transient import Truncation, mser5
+from pytest_modellens.stats.transient import Truncation, drift, mser5
 
 
 def brute_force(values: list[float]) -> int:
@@ -53,3 +53,33 @@ def test_agrees_with_the_formula_written_out(seed: int) -> None:
 
 def test_large_values_keep_their_digits() -> None:
     assert mser5([1e9 + value for value in [3.0] * 15 + [0.5, 1.5] * 60]).count == 15
+
+
+def test_series_that_ends_unlike_it_began_has_drifted() -> None:
+    assert drift([20.0] * 40 + [2000.0] * 20) == (20.0, 2000.0)
+    assert drift([50.0] * 12 + [30.0] * 36 + [10.0] * 12) == (50.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [20.0] * 29 + [2000.0] * 20,
+        [20.0] * 60,
+        [20.0] * 30 + [40.0] * 30,
+        # A minority of another kind at the end, and at the beginning and the end alike.
+        [20.0] * 56 + [2000.0] * 4,
+        [20.0] * 20 + [2000.0] * 10 + [20.0] * 30,
+        # Two kinds in turn, so that the median may be either.
+        [*([20.0, 2000.0] * 30)[1:], 2000.0],
+    ],
+    ids=["nothing", "few", "steady", "just twice", "few at the end", "in the middle", "two kinds"],
+)
+def test_series_that_did_not_drift(values: list[float]) -> None:
+    assert drift(values) is None
+
+
+def test_noise_hardly_ever_drifts() -> None:
+    random = Random(1)
+    found = [drift([random.lognormvariate(3, 0.6) for _ in range(100)]) for _ in range(1000)]
+    assert sum(one is not None for one in found) <= 5
