@@ -65,10 +65,13 @@ def _runs_since(
         if run.name < since or run.name in names:
             continue
         session, wrong = recorded_session(run.folder)
+        if session.name < since or session.name in names:
+            continue  # the same measurements, recomputed
         if not cases & session.cases.keys():
             continue  # a run of something else
         if wrong or not cases <= session.cases.keys() or differences(there[-1:], session, may_differ=may_differ):
             unfit += 1
             continue
         found.append(session)
+        names.add(session.name)
     return found, unfit

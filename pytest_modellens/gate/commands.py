@@ -185,9 +185,10 @@ def _prune(options: argparse.Namespace) -> int:
 def _reanchor(options: argparse.Namespace) -> int:
     from pytest_modellens.gate.anchoring import reanchor
     from pytest_modellens.gate.baseline import baseline_folder
+    from pytest_modellens.gate.recorded import RecordedRun
     from pytest_modellens.storage import find_run
 
-    since = find_run(options.results, options.since).name
+    since = RecordedRun(find_run(options.results, options.since)).name
     folder = baseline_folder(options.results, options.name)
     removed, added = reanchor(folder, options.results, since=since, may_differ=options.may_differ)
     for what, names in (("removed", removed), ("added", added)):

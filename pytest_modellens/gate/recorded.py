@@ -34,6 +34,12 @@ class RecordedRun:
         self.problems: list[str] = []
         """What could not be read so far, a sentence each."""
         self.meta = read_meta(folder, self.problems)
+        self.name = folder.name
+        """The run in which it was measured: of a recomputed one, that which it was made of."""
+        origin = self.meta.get("recomputed")
+        if isinstance(origin, dict) and isinstance(origin.get("from"), str):
+            self.name = origin["from"]
+            self.meta["started_at"] = origin.get("measured_at")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the records; lines that are none are left out.
@@ -49,7 +55,7 @@ class RecordedRun:
         Raises:
             StorageError: see above.
         """
-        return session_of(self.folder.name, self.meta, self)
+        return session_of(self.name, self.meta, self)
 
 
 def recorded_session(folder: Path) -> tuple[Session, list[str]]:
@@ -59,7 +65,7 @@ def recorded_session(folder: Path) -> tuple[Session, list[str]]:
         StorageError: it cannot be read.
     """
     run, fitness = RecordedRun(folder), Fitness()
-    session = session_of(folder.name, run.meta, fitness.seen(run))
+    session = session_of(run.name, run.meta, fitness.seen(run))
     wrong = [] if run.meta.get("exit_status") == 0 else ["the run failed, or was cut off"]
     wrong += [printable(problem) for problem in run.problems]
     return session, wrong + fitness.wrong(run.meta)
@@ -74,7 +80,7 @@ def candidate_session(folder: Path) -> Session:
     from pytest_modellens.gate.absolute import of_candidate
 
     run = RecordedRun(folder)
-    return session_of(folder.name, run.meta, of_candidate(run))
+    return session_of(run.name, run.meta, of_candidate(run))
 
 
 def recorded_sides(folder: Path, **about: Any) -> RunVerdict | None:

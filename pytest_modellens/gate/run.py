@@ -108,12 +108,14 @@ def judge_run(
 
     `calibrations` are those of the results folder; that of the candidate's machine is taken.
     """
-    known = {key for session in baseline.sessions for key in session.cases}
+    # A run that was made a session since is not compared with itself.
+    others = [session for session in baseline.sessions if session.name != candidate.name]
+    known = {key for session in others for key in session.cases}
     common = [key for key in candidate.cases if key in known]
     missing = tuple(key for key in candidate.cases if key not in known)
     not_run = tuple(sorted(known - candidate.cases.keys()))
     # A session that lacks a case says nothing about the mean over cases.
-    sessions = [session for session in baseline.sessions if all(key in session.cases for key in common)]
+    sessions = [session for session in others if all(key in session.cases for key in common)]
     allowed = (*may_differ, *(() if GOODPUT in limits else (SLO,)))
     differing = differences(sessions, candidate, may_differ=allowed) if common else {}
     verdict = None

@@ -78,11 +78,13 @@ class Source:
 def read_sources(
     folders: Iterable[Path], *, say: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Source], list[str]]:
-    """Return the runs that can be read, and of each that cannot be why.
+    """Return the runs that can be read, in the order in which they were measured, and of each that cannot be why.
 
-    Runs in which something failed are among them: what was measured in them was measured.
+    Runs in which something failed are among them: what was measured in them was measured. Of a run and what was
+    recomputed of it, which are the same measurements, the last is taken.
     """
-    found, problems = [], []
+    found: dict[str, Source] = {}
+    problems = []
     for number, folder in enumerate(folders, start=1):
         say(f"reading run {number}: {folder.name}")
         try:
@@ -93,8 +95,10 @@ def read_sources(
             continue
         git = _mapping(_mapping(run.meta.get("environment")).get("git"))
         commit = git.get("commit")
-        found.append(Source(session, commit if isinstance(commit, str) else None, git.get("is_dirty") is True))
-    return found, problems
+        source = Source(session, commit if isinstance(commit, str) else None, git.get("is_dirty") is True)
+        found[session.name] = source
+    # Within one second the suffixes -2 … -10 follow their length.
+    return [found[name] for name in sorted(found, key=lambda name: (name[:16], len(name), name))], problems
 
 
 def series_of(sources: Sequence[Source], metrics: Sequence[str], is_wanted: Callable[[str, str], bool]) -> list[Series]:

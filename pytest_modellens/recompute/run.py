@@ -244,9 +244,15 @@ def _meta(run: Before, deriving: _Deriving, cassette: Path) -> dict[str, Any]:
         **meta,
         "cells": [cell for _, cell in deriving.cells],
         "cassette": {**(noted if isinstance(noted, dict) else {}), "folder": str(cassette.resolve())},
-        "recomputed": {"from": run.folder.name, "measured_at": run.meta.get("started_at")},
+        "recomputed": _origin(run),
         "ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
+
+
+def _origin(run: Before) -> dict[str, Any]:
+    """Return in which run it was measured, and when; that one may have been recomputed itself."""
+    known = run.meta.get("recomputed")
+    return known if isinstance(known, dict) else {"from": run.folder.name, "measured_at": run.meta.get("started_at")}
 
 
 def _write(run: Before, rows: Iterable[Row], meta: dict[str, Any], now: datetime) -> Path:

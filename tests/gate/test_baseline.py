@@ -299,6 +299,32 @@ def test_runs_are_added_judged_shown_and_pruned(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out.endswith("main             1      2  20260105T000000Z-run\n")
 
 
+def recomputed(results: Path, of: str, name: str) -> None:
+    run_folder(results, name, recomputed={"from": of, "measured_at": META["started_at"]}, started_at="2026-02-02")
+
+
+def test_recomputed_run_is_the_session_that_it_was_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = f"--results={tmp_path}"
+    run_folder(tmp_path, "20260101T000000Z-run")
+    recomputed(tmp_path, "20260101T000000Z-run", "20260301T000000Z-run-recomputed")
+    assert main(["baseline", "add", "latest", at]) == 0
+    (session,) = read_baseline(baseline_folder(tmp_path, "main")).sessions
+    assert (session.name, session.made_at) == ("20260101T000000Z-run", META["started_at"])
+    capsys.readouterr()
+    # The same measurements twice would look like two sessions that agree.
+    assert main(["baseline", "add", "20260101T000000Z-run", at]) == 1
+    assert "has the session 20260101T000000Z-run already" in capsys.readouterr().err
+
+
+def test_run_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = f"--results={tmp_path}"
+    for number in range(1, 7):
+        run_folder(tmp_path, f"2026010{number}T000000Z-run", 0.8 if number == 6 else 1 + 0.002 * number)
+        assert main(["baseline", "add", "latest", at]) == 0
+    assert main(["gate", "latest", "--gate", "tokens_per_second:-5%", at]) == 1
+    assert "gate: regression, against baseline main (5 sessions)" in capsys.readouterr().out
+
+
 def test_failed_run_is_not_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_folder(tmp_path, "20260101T000000Z-run", exit_status=1)
     assert main(["baseline", "add", "latest", f"--results={tmp_path}"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from pytest_modellens.cli import main
 from pytest_modellens.gate.baseline import baseline_folder, read_baseline
 from pytest_modellens.gate.calibration import Calibration
 from pytest_modellens.history.changes import changes_of
-from pytest_modellens.history.series import Point, Series
+from pytest_modellens.history.series import Point, Series, read_sources
+from pytest_modellens.storage import list_runs
 from tests.history.nights import CASES, nights
 
 if TYPE_CHECKING:
@@ -318,6 +320,21 @@ def test_baseline_that_is_not_there_is_not_reanchored(tmp_path: Path, capsys: py
     nights(tmp_path, 2)
     assert main(["baseline", "reanchor", "old", "--since=20260101", f"--results={tmp_path}"]) == 1
     assert "old: no such baseline (modellens baseline list shows those there are)" in capsys.readouterr().err
+
+
+def test_run_and_what_was_recomputed_of_it_are_one(tmp_path: Path) -> None:
+    names = nights(tmp_path, 4)
+    for name, folder in ((names[1], "20260201T000000Z-nightly-recomputed"), ("20251231T000000Z-gone", names[3])):
+        if folder not in names:
+            shutil.copytree(tmp_path / name, tmp_path / folder)
+        path = tmp_path / folder / "run.json"
+        meta = json.loads(path.read_text()) | {"recomputed": {"from": name, "measured_at": None}}
+        path.write_text(json.dumps(meta))
+    (tmp_path / names[1] / "requests.jsonl").write_text("")  # what was recomputed is what counts
+    sources, problems = read_sources([run.folder for run in list_runs(tmp_path)][::-1])
+    assert [source.session.name for source in sources] == ["20251231T000000Z-gone", *names[:3]]
+    assert all(source.session.rows for source in sources)
+    assert problems == []
 
 
 def test_sessions_of_before_a_run_are_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

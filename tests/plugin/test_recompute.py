@@ -140,6 +140,8 @@ def test_recomputed_run_can_be_shown_and_recomputed(
         "llamacpp-recomputed",
         "llamacpp-recomputed-recomputed",
     ]
+    measured_in, *again = project.folders
+    assert [read_run(folder).meta["recomputed"]["from"] for folder in again] == [measured_in.name] * 2
     assert kept.is_dir()
 
 
