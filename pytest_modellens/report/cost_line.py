@@ -37,7 +37,7 @@ class Costs:
         """The line; None when the cost of none is known."""
         if not self.known:
             return None
-        line = f"cost: {self.usd:.6f} USD for {self.known} requests"
+        line = f"cost: {self.usd:.6f} USD for {self.known} request{'s' * (self.known != 1)}"
         if self.tokens:
             line += f", {self.usd * 1e6 / self.tokens:.4g} USD per 1M tokens"
         return f"{line}; of {self.unknown} more it is not known" if self.unknown else line
