@@ -43,7 +43,10 @@ def _check_amplifier(pluginmanager: pytest.PytestPluginManager) -> None:
     """Say what is missing before amplifier-core's plugin, loaded after this one, ends the run with a traceback."""
     if find_spec("amplifier_core") is None or find_spec("pytest_asyncio") is not None:
         return
-    if pluginmanager.is_blocked("amplifier_module") or os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+    named = getattr(pluginmanager.get_plugin("pytestconfig"), "known_args_namespace", None)
+    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD") or getattr(named, "disable_plugin_autoload", False):
+        return
+    if pluginmanager.is_blocked("amplifier_module"):
         return
     raise pytest.UsageError(
         "amplifier-core's pytest plugin needs pytest-asyncio, which is not installed "

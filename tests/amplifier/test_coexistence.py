@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,37 +68,99 @@ def find_spec(found, name, path=None, target=None):
 
 machinery.PathFinder.find_spec = functools.partial(find_spec, machinery.PathFinder.find_spec)
 """
+POINTS = {"ours": f"modellens = {OURS}", "theirs": f"amplifier_module = {THEIRS}"}
+SAID = "ERROR: amplifier-core's pytest plugin needs pytest-asyncio, which is not installed (pip install"
+"""What ours says of it."""
+DIES = "ModuleNotFoundError: No module named 'pytest_asyncio'"
+"""What pytest says of it; docs/amplifier.md has it as well."""
+
+
+def loaded_in_order(folder: Path, *order: str, more: str = "") -> str:
+    """Return a path on which the distribution that pytest finds first has these plugins, in this order."""
+    info = folder / "early" / "early-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: early\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("\n".join(["[pytest11]", *(POINTS[name] for name in order)]))
+    (info.parent / "sitecustomize.py").write_text(more)
+    (folder / "test_own.py").write_text("def test_own(): pass\n")
+    return f"{info.parent}{os.pathsep}{ROOT}"
+
+
+@needs_kernel
+@pytest.mark.parametrize("asyncio", ["there", "switched off"])
+@pytest.mark.parametrize("order", [("ours", "theirs"), ("theirs", "ours")])
+def test_plugins_that_pytest_finds_by_itself_work_in_either_order(
+    tmp_path: Path, order: tuple[str, str], asyncio: str
+) -> None:
+    path = loaded_in_order(tmp_path, *order)
+    options = ("-o", "asyncio_default_fixture_loop_scope=function") if asyncio == "there" else ("-p", "no:asyncio")
+    done = run(tmp_path, "--trace-config", *options, PYTHONPATH=path)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    at = {"ours": done.stdout.index(" modellens  "), "theirs": done.stdout.index(" amplifier_module  ")}
+    assert sorted(at, key=at.__getitem__) == [*order]
 
 
 @needs_kernel
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("order", "more", "said"),
     [
-        (
-            ("-p", OURS),
-            "ERROR: amplifier-core's pytest plugin needs pytest-asyncio, which is not installed (pip install",
-        ),
-        (("-p", "no:amplifier_module"), "1 passed"),
+        (("ours", "theirs"), (), SAID),
+        (("theirs", "ours"), (), DIES),
+        (("theirs", "ours"), ("-p", "modellens"), SAID),
+        (("theirs", "ours"), ("-p", "no:amplifier_module"), "1 passed"),
+        (("ours", "theirs"), ("-p", "no:amplifier_module"), "1 passed"),
     ],
 )
-def test_missing_asyncio_is_said_in_a_line_where_ours_comes_first(
-    tmp_path: Path, more: tuple[str, ...], said: str
+def test_missing_asyncio_is_said_whichever_comes_first(
+    tmp_path: Path, order: tuple[str, str], more: tuple[str, ...], said: str
 ) -> None:
-    (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "sitecustomize.py").write_text(WITHOUT_ASYNCIO)
-    (tmp_path / "test_own.py").write_text("def test_own(): pass\n")
-    path = f"{ROOT}{os.pathsep}{tmp_path / 'hidden'}"
-    done = run(tmp_path, *more, "-p", "no:asyncio", "--override-ini=addopts=", PYTHONPATH=path)
+    path = loaded_in_order(tmp_path, *order, more=WITHOUT_ASYNCIO)
+    done = run(tmp_path, *more, "-p", "no:asyncio", PYTHONPATH=path)
     assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert ("Traceback" in done.stderr or "Error while loading plugin" in done.stderr) == (said == DIES)
+    assert (done.returncode == 0) == (said == "1 passed")
+
+
+@needs_kernel
+def test_line_of_the_project_lets_ours_come_first(tmp_path: Path) -> None:
+    path = loaded_in_order(tmp_path, "theirs", "ours", more=WITHOUT_ASYNCIO)
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = ["-p", "modellens"]\n')
+    done = run(tmp_path, "-p", "no:asyncio", PYTHONPATH=path)
+    assert SAID in done.stderr
+
+
+@needs_kernel
+def test_what_pytest_says_of_it_is_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "amplifier.md").read_text(encoding="utf-8")
+    assert DIES in text
+    assert {"pip install pytest-asyncio", "-p no:amplifier_module", "-p modellens"} <= {*text.split("`")}
+
+
+@needs_kernel
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_nothing_is_said_where_pytest_loads_no_plugin_by_itself(tmp_path: Path, how: str) -> None:
+    path = loaded_in_order(tmp_path, "theirs", "ours", more=WITHOUT_ASYNCIO)
+    if (
+        how == "option"
+        and "--disable-plugin-autoload" not in run(tmp_path, "--help", "-p", "no:amplifier_module").stdout
+    ):
+        pytest.skip("this pytest has only the variable")
+    options = ("--disable-plugin-autoload",) if how == "option" else ()
+    env = {} if options else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = run(tmp_path, *options, "-p", "modellens", PYTHONPATH=path, **env)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 class Manager:
-    def __init__(self, *blocked: str) -> None:
+    def __init__(self, *blocked: str, **known: bool) -> None:
         self.blocked = blocked
+        self.config = SimpleNamespace(known_args_namespace=SimpleNamespace(**known))
 
     def is_blocked(self, name: str) -> bool:
         return name in self.blocked
+
+    def get_plugin(self, name: str) -> Any:
+        return {"pytestconfig": self.config}[name]
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -117,6 +180,8 @@ def test_nothing_is_said_where_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch)
     for names in ((), ("amplifier_core", "pytest_asyncio"), ("amplifier_core",)):
         installed(monkeypatch, *names)
         plugin._check_amplifier(manager)
+    told: Any = Manager(disable_plugin_autoload=True)
+    plugin._check_amplifier(told)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     nobody: Any = Manager()
     plugin._check_amplifier(nobody)
