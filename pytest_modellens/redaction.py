@@ -50,7 +50,7 @@ def is_secret_name(name: str) -> bool:
     """
     words = [word.lower() for word in _WORDS.findall(name)]
     # A name that ends in "env" holds the name of a variable, which is what one should write down.
-    if not words or words[-1] == "env":
+    if not words or words[-1] == "env" or words[-2:] in (["env", "var"], ["env", "vars"]):
         return False
     return any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDINGS) for word in words)
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pytest_modellens.bridge.surroundings import as_it_was
 from pytest_modellens.budget import Budget
 from pytest_modellens.errors import ConfigError, ModelLensError
 from pytest_modellens.plugin.auto import resolved
@@ -176,14 +177,15 @@ def _named_model(spec: ProviderSpec) -> str | None:
 
 
 def _connected(spec: ProviderSpec, config: pytest.Config) -> ProviderAdapter:
-    more = _mount_config(spec, config) if is_amplifier(spec.name) else {}
-    provider = create_provider(
-        spec.name,
-        base_url=spec.base_url,
-        api_key=None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec),
-        **more,
-    )
-    _equip(provider, spec)
+    with as_it_was():
+        more = _mount_config(spec, config) if is_amplifier(spec.name) else {}
+        provider = create_provider(
+            spec.name,
+            base_url=spec.base_url,
+            api_key=None if spec.api_key_env is None else _variable(spec.api_key_env, "API key", spec),
+            **more,
+        )
+        _equip(provider, spec)
     return provider
 
 
@@ -227,7 +229,8 @@ def _variable(name: str, where: str, spec: ProviderSpec) -> str:
     Raises:
         ConfigError: it is not set, or cannot be sent.
     """
-    value = os.environ.get(name)
+    with as_it_was():
+        value = os.environ.get(name)
     if not value:
         raise ConfigError(f"{spec.label}: {where}: the variable {name} is not set (export {name}=…)")
     if not (value.isascii() and value.isprintable()):

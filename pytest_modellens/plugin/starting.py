@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from pytest_modellens.bridge.surroundings import as_it_was
 from pytest_modellens.plugin.lock import machine_lock
 from pytest_modellens.plugin.progress import Progress
 from pytest_modellens.plugin.stash import RUN_FOLDER
@@ -32,7 +33,7 @@ def start_server(
 ) -> ModelServer:
     """Return a server that has given its first token; its log goes to the folder of the run. See `ModelServer`."""
     shown = f"starting {how.name or 'the server'}"
-    with Progress(config, shown) as progress:
+    with Progress(config, shown) as progress, as_it_was():
         server = ModelServer(
             command,
             how,

@@ -25,6 +25,7 @@ from pytest_modellens.measure.clock import now_ns
 from pytest_modellens.providers.base import Model, RunRequest
 from pytest_modellens.providers.measured import MeasuringProvider, cold_conversation
 from pytest_modellens.providers.registry import AMPLIFIER
+from pytest_modellens.redaction import redact, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -164,6 +165,7 @@ class AmplifierProvider(MeasuringProvider):
             "package": self.module.package,
             "version": self.module.version,
             "amplifier_core": importlib.metadata.version("amplifier-core"),
+            "base_url": redact_url(self.base_url) or None,
             "config_keys": sorted(self.config),
             "environment_scrubbed": self._scrubbed,
             "http_clients_tapped": self._clients,
@@ -271,6 +273,4 @@ def _called(function: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    from pytest_modellens.redaction import redact
-
     return redact(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)

@@ -15,7 +15,8 @@ PASSWORD db.password passwd client_secret clientSecret Authorization Proxy-Autho
 ssl_key_file --modellens-api-key auth
 """
 SHOWN = """
-api_key_env apiKeyEnv OPENAI_API_KEY_ENV max_tokens tokens_per_second tokens_source tokenizer keyword monkey -k keyboard
+api_key_env apiKeyEnv OPENAI_API_KEY_ENV credential_env_vars api_key_env_var max_tokens tokens_per_second tokens_source
+tokenizer keyword monkey -k keyboard
 author base_url model temperature prompt -- 日本
 """
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_modellens.bridge.surroundings import scrubbed
+from pytest_modellens.bridge.surroundings import as_it_was, scrubbed
 from pytest_modellens.bridge.tap import CLIENTS
 from pytest_modellens.errors import ConfigError, UnknownProviderError
 from pytest_modellens.measure import metrics
@@ -228,6 +228,22 @@ def test_modules_see_no_keys_or_addresses_that_nobody_named(monkeypatch: pytest.
         assert "OPENAI_API_KEY" not in os.environ
         assert (os.environ["VLLM_BASE_URL"], os.environ["OTHER_HOST"]) == ("x", "x")
     assert os.environ["OPENAI_API_KEY"] == os.environ["OLDER_HOST"] == "x"
+
+
+def test_what_is_hidden_from_two_modules_comes_back_after_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    first, second = scrubbed("provider-older"), scrubbed("provider-silent")
+    assert "OPENAI_API_KEY" in first.__enter__()
+    assert "OPENAI_API_KEY" in second.__enter__()
+    first.__exit__(None, None, None)
+    assert "OPENAI_API_KEY" not in os.environ
+    with as_it_was():
+        assert os.environ["OPENAI_API_KEY"] == "x"
+    assert "OPENAI_API_KEY" not in os.environ
+    second.__exit__(None, None, None)
+    with as_it_was():
+        assert os.environ["OPENAI_API_KEY"] == "x"
+    assert os.environ["OPENAI_API_KEY"] == "x"
 
 
 def test_facts_tell_the_module_and_what_was_done() -> None:

@@ -40,7 +40,12 @@ def run(folder: Path, *arguments: str, suite: str = ROUNDS, **env: str) -> subpr
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *plugin, *arguments, "suites"],
         cwd=folder,
-        env={**{k: v for k, v in os.environ.items() if not k.startswith("MODELLENS_")}, "COLUMNS": "100", **env},
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("MODELLENS_")},
+            "COLUMNS": "100",
+            "MODELLENS_REPORT": "off",
+            **env,
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -189,6 +194,31 @@ def test_model_is_chosen_by_its_tier(tmp_path: Path, url: str) -> None:
     assert model.startswith("truth:s")
     (server,) = kept(tmp_path).meta["servers"].values()
     assert {listed["cost_tier"] for listed in server["models"]} == {"low", "high"}
+
+
+def test_servers_of_one_module_are_described_each_by_itself(tmp_path: Path, url: str) -> None:
+    with TruthServer() as other:
+        options = [
+            f"--provider={label}:amplifier:modellens-vllm={at}" for label, at in {"a": url, "b": other.url}.items()
+        ]
+        done = run(tmp_path, *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        servers = kept(tmp_path).meta["servers"]
+        assert {label: server["amplifier"]["base_url"] for label, server in servers.items()} == {
+            "a": url,
+            "b": other.url,
+        }
+    assert servers["a"]["amplifier"]["info"]["credential_env_vars"] == ["VLLM_API_KEY"]
+
+
+def test_key_that_a_module_must_not_see_is_there_for_the_server_beside_it(tmp_path: Path, url: str) -> None:
+    entry = f'provider = "openai"\nbase_url = "{url}"\napi_key_env = "OPENAI_API_KEY"\n'
+    (tmp_path / "pyproject.toml").write_text(f"[tool.modellens.providers.direct]\n{entry}")
+    options = (f"--provider=amplifier:modellens-openai={url}", "--modellens-ab=direct", "--modellens-blocks=6")
+    done = run(tmp_path, *options, suite=ROUNDS.replace("steady", "single-token"), OPENAI_API_KEY="sk-abcdefghijk")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (hidden,) = (server for name, server in kept(tmp_path).meta["servers"].items() if name != "direct")
+    assert "OPENAI_API_KEY" in hidden["amplifier"]["environment_scrubbed"]
 
 
 OURS = "amplifier:modellens-vllm"
