@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_show)
 
     providers = commands.add_parser("providers", help="look for servers: which answer, where, and with which models")
-    providers.add_argument("url", nargs="?", help="look only here, or describe amplifier:MODULE")
+    providers.add_argument("url", nargs="?", help="look only here, or describe amplifier:MODULE[=URL]")
+    providers.add_argument("--plan", type=Path, metavar="FILE", help="what to mount amplifier:MODULE with")
     providers.set_defaults(command=_providers)
     report = commands.add_parser("report", help="write the HTML report of one run, or a comparison of several")
     report.add_argument("runs", nargs="*", default=["latest"], metavar="RUN", help="as for show; the first is the base")
@@ -249,7 +250,7 @@ def _providers(options: argparse.Namespace) -> int:
     if options.url and is_amplifier(options.url):
         from pytest_modellens.bridge.portrait import portrait
 
-        print("\n".join(portrait(options.url.removeprefix(AMPLIFIER))))
+        print("\n".join(portrait(options.url.removeprefix(AMPLIFIER), plan=options.plan)))
         return 0
     search = find_servers(normalize_base_url(options.url) if options.url else None)
     rows = [row_of(server) for server in search.found]

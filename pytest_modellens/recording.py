@@ -134,8 +134,8 @@ def _disagreements(reply: Reply, *, alone: bool) -> dict[str, list[float]]:
 
 def _notes(reply: Reply, phase: str) -> list[str]:
     if not reply.loaded_model or phase == "measured":
-        return []
-    return ["the model was not loaded: the server loaded it during the warm-up"]
+        return [*reply.notes]
+    return ["the model was not loaded: the server loaded it during the warm-up", *reply.notes]
 
 
 def _invalid(reply: Reply, request: RunRequest, *, is_measured: bool) -> str | None:

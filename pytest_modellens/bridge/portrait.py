@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_modellens.bridge.loading import find_module
+from pytest_modellens.bridge.plans import Entry, read_entry
+from pytest_modellens.bridge.pricing import told_of
 from pytest_modellens.providers.amplifier import AmplifierProvider
 from pytest_modellens.text import printable
+from pytest_modellens.urls import normalize_base_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["portrait"]
 
+_WIDTH = 80
 
-def portrait(module: str) -> list[str]:
-    """Return the lines that describe a module, mounted with an empty configuration.
+
+def portrait(name: str, *, plan: Path | None = None) -> list[str]:
+    """Return the lines that describe a module.
+
+    Args:
+        name: of the module, with `=URL` behind it where its server is to be asked.
+        plan: what it is mounted with; None: an empty configuration, and no key of the environment.
 
     Raises:
-        ModelLensError: there is no such module, or it cannot be mounted.
+        ModelLensError: there is no such module, the plan cannot be used, or it cannot be mounted.
     """
-    provider = AmplifierProvider(module)
+    module, _, url = name.partition("=")
+    entry = Entry({}, ()) if plan is None else read_entry(plan, find_module(module))
+    base_url = normalize_base_url(url) if url else None
+    provider = AmplifierProvider(module, config=entry.config, keep_env=entry.named, base_url=base_url)
     try:
         provider.start()
         facts = provider.facts()["amplifier"]
@@ -24,23 +40,31 @@ def portrait(module: str) -> list[str]:
         provider.close()
     info = facts["info"] if isinstance(facts["info"], dict) else {}
     version = facts["version"] or "of an unknown version"
-    lines = [
-        f"{provider.name}  {printable(str(info.get('display_name') or facts['module']))}",
-        f"  package       {facts['package']} {version}, amplifier-core {facts['amplifier_core']}",
-        f"  capabilities  {_joined(info.get('capabilities'))}",
+    rows = [
+        ("package", f"{facts['package']} {version}, amplifier-core {facts['amplifier_core']}"),
+        ("capabilities", _joined(info.get("capabilities"))),
+        *(("model", _model(model)) for model in facts["models"]),
     ]
-    models = facts["models"]
-    if not models:
-        return [*lines, "  models        none without a server or a key"]
-    return [*lines, *(f"  model         {_model(model)}" for model in models)]
+    if not facts["models"]:
+        rows.append(("models", "none without a server or a key (give MODULE=URL, or a mount plan: --plan FILE)"))
+    lines = (line for label, text in rows for line in _folded(label, text))
+    return [f"{provider.name}  {printable(str(info.get('display_name') or facts['module']))}", *lines]
+
+
+def _folded(label: str, text: str) -> list[str]:
+    import wcwidth
+
+    return wcwidth.wrap(text, _WIDTH, initial_indent=f"  {label:14}", subsequent_indent=" " * 16)
 
 
 def _model(model: dict[str, Any]) -> str:
-    pricing = model.get("pricing") or {}
+    told = told_of(model)
     price = "price unknown"
-    if pricing:
-        price = f"{pricing['input_per_million']} in, {pricing['output_per_million']} out USD per 1M tokens"
-    tier = (model.get("metadata") or {}).get("cost_tier", "unknown")
+    if told.price is not None:
+        price = f"{told.price.input:f} in, {told.price.output:f} out {told.currency} per 1M tokens"
+    tier = told.tier or "unknown"
+    if told.tier and not told.is_own_tier:
+        tier += " (by its price)"
     context = f"{model.get('context_window')} tokens of context"
     return printable(
         f"{model.get('id')}: {context}; {price}; tier {tier}; {_joined(model.get('capabilities'))}", limit=200

@@ -16,9 +16,13 @@ from urllib.parse import urlsplit
 from pytest_modellens.measure.clock import now_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Passed", "RecordingProxy"]
+__all__ = ["URL_KEYS", "Passed", "RecordingProxy", "address_in"]
+
+URL_KEYS = ("base_url", "host", "api_base", "endpoint")
+"""Keys under which modules take the address of their server."""
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "accept-encoding"})
 _PATIENCE_S = 600.0
@@ -46,10 +50,11 @@ class RecordingProxy:
     def __init__(self, base_url: str) -> None:
         self.passed: list[Passed] = []
         parts = urlsplit(base_url)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(parts.scheme, parts.netloc, self.passed))
+        user, at, netloc = parts.netloc.rpartition("@")
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(parts.scheme, netloc, self.passed))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}{parts.path}"
-        """Base URL to give to the client."""
+        self.url = f"http://{user}{at}127.0.0.1:{self._server.server_address[1]}{parts.path}"
+        """Base URL to give to the client, whose affair the user and password of `base_url` are."""
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -61,6 +66,12 @@ class RecordingProxy:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def address_in(config: Mapping[str, Any]) -> str | None:
+    """Return the key of a configuration that holds an address which a proxy can stand for; None without any."""
+    key = next((key for key in URL_KEYS if config.get(key)), None)
+    return key if key and urlsplit(str(config[key])).scheme in {"http", "https"} else None
 
 
 def _handler(scheme: str, netloc: str, passed: list[Passed]) -> type[BaseHTTPRequestHandler]:

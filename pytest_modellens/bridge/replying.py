@@ -27,6 +27,7 @@ _NOTES = {
     4: "stamped in a proxy between the module and its server",
     5: "nothing was seen of the stream",
 }
+_RETRIED = "the module sent requests again by itself: their times hold its waits (max_retries: 0 turns that off)"
 
 
 def reply_of(
@@ -46,7 +47,8 @@ def reply_of(
     blocks = [] if response is None else _blocks(response.content)
     exchanges = (*call.exchanges, *call.proxied)
     metadata = getattr(response, "metadata", None) or {}
-    cost = getattr(getattr(response, "usage", None), "cost_usd", None)
+    lost = _not_honoured(request, [passed.body for passed in exchanges])
+    cost, flaw = _cost(getattr(response, "usage", None))
     return Reply(
         started_at=started_at,
         error=error,
@@ -65,13 +67,14 @@ def reply_of(
         reasoning="".join(block["thinking"] for block in blocks if block.get("type") == "thinking"),
         finish_reason=getattr(response, "finish_reason", None),
         answered_model=metadata.get("model") if isinstance(metadata.get("model"), str) else None,
-        cost_usd=cost if isinstance(cost, Decimal) else None,
+        cost_usd=cost,
+        notes=tuple(filter(None, (flaw, _note(lost), _RETRIED if call.retries else ""))),
         amplifier={
             "module": module_id,
             "rung": standing.rung,
             "rung_name": RUNGS[standing.rung],
             "usage_source": usage_source,
-            "params_not_honoured": _not_honoured(request, [passed.body for passed in exchanges]),
+            "params_not_honoured": lost,
             "http_calls": len(call.exchanges) or len(call.proxied) or None,
             "retries": call.retries,
             "continuations": call.continuations,
@@ -113,6 +116,22 @@ def _not_honoured(request: RunRequest, bodies: list[bytes]) -> list[str] | None:
         return None
     asked = {"model": request.model, "max_tokens": request.max_tokens, "temperature": request.temperature}
     return [name for name, value in asked.items() if value not in values]
+
+
+def _note(lost: list[str] | None) -> str:
+    return f"the module did not send: {', '.join(lost)}" if lost else ""
+
+
+def _cost(usage: Any) -> tuple[Decimal | None, str]:
+    """Return what the module says it cost, and what is wrong with that: the contract knows exact amounts only."""
+    cost = usage.get("cost_usd") if isinstance(usage, dict) else getattr(usage, "cost_usd", None)
+    if cost is None or (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0):
+        return cost, ""
+    seen = str(cost) if isinstance(cost, Decimal) else f"a {type(cost).__name__}"
+    return None, (
+        f"the module's cost_usd is {seen}, and must be a Decimal from 0 on: the cost is unknown "
+        "(give the price in [tool.modellens.prices])"
+    )
 
 
 def _blocks(content: Any) -> list[dict[str, Any]]:

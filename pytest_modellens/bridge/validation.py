@@ -13,7 +13,7 @@ from pytest_modellens.bridge.conformance import Check, check_module
 from pytest_modellens.bridge.loading import find_module, require_amplifier
 from pytest_modellens.bridge.loop import LoopThread
 from pytest_modellens.bridge.plans import read_entry
-from pytest_modellens.bridge.proxy import RecordingProxy
+from pytest_modellens.bridge.proxy import RecordingProxy, address_in
 from pytest_modellens.bridge.surroundings import scrubbed
 from pytest_modellens.errors import ConfigError
 from pytest_modellens.truth.client import TruthServer
@@ -22,10 +22,8 @@ from pytest_modellens.urls import get_root_url
 if TYPE_CHECKING:
     from pytest_modellens.bridge.loading import Module
 
-__all__ = ["URL_KEYS", "lines_of", "validate"]
+__all__ = ["lines_of", "validate"]
 
-URL_KEYS = ("base_url", "host", "api_base", "endpoint")
-"""Keys under which modules take the address of their server."""
 _SCRIPTED_MODEL = "truth:reasoning"
 _LONGEST_S = 300.0
 
@@ -51,15 +49,13 @@ def validate(name: str, *, plan: Path | None = None, model: str | None = None) -
     with ExitStack() as stack:
         stack.enter_context(scrubbed(module.id, keep=entry.named if entry else ()))
         config: dict[str, Any] = {"max_retries": 0, **(entry.config if entry else {})}
-        key = next((key for key in URL_KEYS if config.get(key)), None)
         if entry is None:
             model = model or _SCRIPTED_MODEL
             server = stack.enter_context(TruthServer())
-            key, config["base_url"] = "base_url", server.url
-            if "ollama" in module.id:
-                config["base_url"] = get_root_url(server.url)
-        proxy = stack.enter_context(RecordingProxy(str(config[key]))) if key else None
-        if key and proxy:
+            config["base_url"] = get_root_url(server.url) if "ollama" in module.id else server.url
+        proxy = None
+        if key := address_in(config):
+            proxy = stack.enter_context(RecordingProxy(str(config[key])))
             config[key] = proxy.url
         loop = LoopThread()
         stack.callback(loop.close)

@@ -59,6 +59,8 @@ class Reply:
     """The numbers that a provider without our measuring client claims; there is no timeline then."""
     cost_usd: Decimal | None = None
     """What the provider itself says it costs; None where it does not say."""
+    notes: tuple[str, ...] = ()
+    """What else there is to know of it, the same words for every request that it is true of."""
     amplifier: Mapping[str, Any] | None = None
     """What a call of an Amplifier module was measured by; None for everybody else."""
     exchange: Exchange | None = field(default=None, repr=False, compare=False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
 
 from pytest_modellens.bridge.call import CURRENT, Call
 from pytest_modellens.bridge.foreign import as_request_error
@@ -15,11 +13,11 @@ from pytest_modellens.bridge.listening import Listener
 from pytest_modellens.bridge.loading import PREFIX, find_module
 from pytest_modellens.bridge.loop import LoopThread
 from pytest_modellens.bridge.mounting import CLEANUP_S, MOUNT_S, mount
-from pytest_modellens.bridge.proxy import RecordingProxy
+from pytest_modellens.bridge.pricing import told_of
+from pytest_modellens.bridge.proxy import URL_KEYS, RecordingProxy, address_in
 from pytest_modellens.bridge.replying import passed_for, reply_of
 from pytest_modellens.bridge.surroundings import scrubbed
 from pytest_modellens.bridge.tap import tapped
-from pytest_modellens.cost import TIERS, Price, cost_tier
 from pytest_modellens.errors import ConfigError, ModelLensError, TimedOutError
 from pytest_modellens.measure.clock import now_ns
 from pytest_modellens.providers.base import Model, RunRequest
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AmplifierProvider"]
 
-_URL_KEYS = ("base_url", "host", "api_base", "endpoint")
 _LISTING_S = 5.0
 
 
@@ -87,7 +84,7 @@ class AmplifierProvider(MeasuringProvider):
     @property
     def base_url(self) -> str:
         """Where the module's server is, as far as its configuration says; empty otherwise."""
-        return next((str(self.config[key]) for key in _URL_KEYS if self.config.get(key)), "")
+        return next((str(self.config[key]) for key in URL_KEYS if self.config.get(key)), "")
 
     def start(self) -> None:
         """Mount the module; does nothing when it is mounted.
@@ -199,12 +196,8 @@ class AmplifierProvider(MeasuringProvider):
     def _put_proxy_in_between(self) -> None:
         """Mount the module anew with a proxy before its server, for the requests that come after."""
         with self._lock:
-            key = next((key for key in _URL_KEYS if self.config.get(key)), None)
-            if (
-                self._proxy is not None
-                or key is None
-                or urlsplit(str(self.config[key])).scheme not in {"http", "https"}
-            ):
+            key = address_in(self.config)
+            if self._proxy is not None or key is None:
                 return
             proxy = RecordingProxy(str(self.config[key]))
             self._proxy = self._resources.enter_context(proxy)
@@ -231,7 +224,7 @@ class AmplifierProvider(MeasuringProvider):
             name=str(getattr(info, "display_name", None) or getattr(info, "id", info)),
             provider=self.name,
             context_length=window if isinstance(window, int) and window > 0 else None,
-            cost_tier=_tier(info),
+            cost_tier=told_of(info).tier,
         )
 
 
@@ -251,18 +244,6 @@ async def _complete(provider: Any, request: RunRequest, call: Call) -> Any:
     )
     call.sent_ns = now_ns()
     return await provider.complete(chat, model=request.model)
-
-
-def _tier(info: Any) -> str | None:
-    """Return the cost tier of a model as its module lists it: its own word, else by its prices."""
-    own = (getattr(info, "metadata", None) or {}).get("cost_tier")
-    if own in TIERS:
-        return str(own)
-    pricing = getattr(info, "pricing", None)
-    if pricing is None or pricing.currency != "USD":
-        return None
-    per_million = (pricing.input_per_million, pricing.output_per_million)
-    return cost_tier(Price(*(Decimal(str(price)) for price in per_million)))
 
 
 def _called(function: Any) -> Any:

@@ -7,7 +7,7 @@ import json
 import pytest
 import requests
 
-from pytest_modellens.bridge.proxy import RecordingProxy
+from pytest_modellens.bridge.proxy import RecordingProxy, address_in
 from pytest_modellens.errors import TruncatedError
 from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.registry import create_provider
@@ -57,3 +57,19 @@ def test_server_that_is_not_there_gives_no_answer() -> None:
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{proxy.url}/models", timeout=9)
         assert proxy.passed[0].status is None
+
+
+def test_user_and_password_of_the_address_stay_with_the_client() -> None:
+    def answer(chat: Chat) -> None:
+        chat.json({"authorization": chat.headers["Authorization"]})
+
+    with fake_server(answer) as server, RecordingProxy(server.url.replace("//", "//ann:p%40ss@")) as proxy:
+        said = requests.post(f"{proxy.url}/chat/completions", json={"model": "m"}, timeout=9).json()
+    assert said == {"authorization": "Basic YW5uOnBAc3M="}
+
+
+def test_address_is_found_under_the_names_that_modules_have_for_it() -> None:
+    assert address_in({"max_retries": 0, "host": "http://h", "api_key": "k"}) == "host"
+    assert address_in({"base_url": "https://h/v1"}) == "base_url"
+    assert address_in({"host": "127.0.0.1:11434"}) is None
+    assert address_in({}) is None

@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,7 @@ def test_http_client_is_the_third_rung_and_shows_what_was_not_sent(url: str, cli
         found = amplifier(reply)
         assert (found["rung"], found["usage_source"], found["http_calls"]) == (3, "wire", 1)
         assert found["params_not_honoured"] == ["temperature"]
+        assert reply.notes == ("the module did not send: temperature",)
         assert reply.timeline is not None
         assert len(reply.timeline.events) == 32
         assert (reply.timeline.usage.completion, reply.status) == (32, 200)
@@ -209,10 +211,36 @@ def test_call_that_takes_too_long_is_given_up() -> None:
     assert (error and error.error_class, str(error)) == ("timeout", "amplifier:failing: not complete after 0.05 s")
 
 
-def test_retries_and_continuations_are_counted() -> None:
+def test_retries_and_continuations_are_counted_and_noted() -> None:
     with opened("failing") as provider:
-        found = amplifier(provider.measure(asks("retrying")))
+        reply = provider.measure(asks("retrying"))
+    found = amplifier(reply)
     assert (found["retries"], found["continuations"]) == (2, 1)
+    assert [note.partition(":")[0] for note in reply.notes] == ["the module sent requests again by itself"]
+
+
+@pytest.mark.parametrize(
+    ("model", "seen"),
+    [("float", "a float"), ("text", "a str"), ("not-a-number", "NaN"), ("negative", "-1"), ("exact", None)],
+)
+def test_cost_that_is_no_exact_amount_is_unknown_and_said_to_be(model: str, seen: str | None) -> None:
+    with opened("failing") as provider:
+        reply = provider.measure(asks(model))
+    assert reply.error is None
+    assert reply.timeline is not None
+    assert reply.timeline.usage.completion == 1
+    assert reply.cost_usd == (None if seen else Decimal("0.25"))
+    expected = f"the module's cost_usd is {seen}, and must be a Decimal from 0 on: the cost is unknown (give the price"
+    assert [note[: len(expected)] for note in reply.notes] == ([expected] if seen else [])
+
+
+def test_float_cost_that_the_kernel_refuses_is_the_requests_failure() -> None:
+    with opened("failing") as provider:
+        error = provider.measure(asks("cost-checked")).error
+    assert error is not None
+    assert error.error_class == "protocol"
+    assert "let a ValidationError through" in str(error)
+    assert "must be Decimal, not float" in str(error)
 
 
 def test_retries_are_off_unless_asked_for() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from amplifier_core.models import ModelInfo, Pricing
 from amplifier_core.validation import MountPlanValidator
 
+from pytest_modellens.amplifier.describing import PricedModelInfo
 from pytest_modellens.bridge.plans import plan_for
 from pytest_modellens.cli import main
 from pytest_modellens.errors import ConfigError
 from pytest_modellens.truth.client import TruthServer
+from tests.amplifier.inside.modules.doubles import Double
 from tests.plugin.fake_server import fake_server, stream
 
 ROOT = Path(__file__).parents[3]
@@ -94,19 +98,69 @@ def test_providers_describes_a_module(capsys: pytest.CaptureFixture[str]) -> Non
     assert out.splitlines()[0] == "amplifier:older  older"
     assert "  model         m: 100 tokens of context; price unknown; tier unknown; none" in out
     assert main(["providers", "amplifier:silent"]) == 0
-    assert "none without a server or a key" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "none without a server or a key" in out
+    assert max(map(len, out.splitlines())) <= 80
     assert main(["providers", "amplifier:no-such-one"]) == 1
 
 
-def test_prices_and_tiers_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from amplifier_core.models import ModelInfo, Pricing
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
-    from tests.amplifier.inside.modules.doubles import Double
 
-    async def priced(_: Double) -> list[ModelInfo]:
-        pricing = Pricing(input_per_million=1.5, output_per_million=6)
-        return [ModelInfo(id="m", display_name="M", context_window=9, max_output_tokens=1, pricing=pricing)]
+def lists(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """Let the doubles list one model, as one of ours does that knows the fields of the contract."""
 
-    monkeypatch.setattr(Double, "list_models", priced)
+    async def listing(_: Double) -> list[ModelInfo]:
+        return [PricedModelInfo(id="m", display_name="M", context_window=9, max_output_tokens=1, **more)]
+
+    monkeypatch.setattr(Double, "list_models", listing)
+
+
+@pytest.mark.parametrize(
+    ("more", "shown", "tier"),
+    [
+        (
+            {"pricing": Pricing(input_per_million=1.5, output_per_million=6)},
+            "1.5 in, 6 out USD",
+            "medium (by its price)",
+        ),
+        ({"cost_per_input_token": 3e-6, "cost_per_output_token": 1.5e-5}, "3 in, 15 out USD", "medium (by its price)"),
+        (
+            {"pricing": Pricing(input_per_million=0, output_per_million=90), "metadata": {"cost_tier": "low"}},
+            "0 in, 90 out USD",
+            "low",
+        ),
+        ({"pricing": Pricing(input_per_million=1, output_per_million=2, currency="EUR")}, "1 in, 2 out EUR", "unknown"),
+        ({"pricing": Pricing(input_per_million=float("nan"), output_per_million=2)}, None, "unknown"),
+        ({"cost_per_input_token": 3e-6, "metadata": {"cost_tier": "dear"}}, None, "unknown"),
+    ],
+)
+def test_prices_and_tiers_are_shown_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: dict[str, Any], shown: str, tier: str
+) -> None:
+    lists(monkeypatch, **more)
     assert main(["providers", "amplifier:older"]) == 0
-    assert "m: 9 tokens of context; 1.5 in, 6.0 out USD per 1M tokens; tier unknown" in capsys.readouterr().out
+    price = f"{shown} per 1M tokens" if shown else "price unknown"
+    assert f"m: 9 tokens of context; {price}; tier {tier}; none" in flat(capsys.readouterr().out)
+
+
+def test_providers_describes_a_module_at_its_server_and_with_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijk")
+    assert main(["providers", "amplifier:modellens-openai"]) == 0
+    assert "none without a server or a key (give MODULE=URL, or a mount plan: --plan FILE)" in flat(
+        capsys.readouterr().out
+    )
+    with TruthServer() as server:
+        assert main(["providers", f"amplifier:modellens-openai={server.url}"]) == 0
+        assert "  model         truth:steady: " in capsys.readouterr().out
+        config = {"base_url": server.url, "api_key": "${OPENAI_API_KEY}", "prices": {"*": {"input": 1, "output": 4}}}
+        (tmp_path / "plan.yaml").write_text(yaml.safe_dump(config))
+        assert main(["providers", "amplifier:modellens-openai", "--plan", str(tmp_path / "plan.yaml")]) == 0
+    out = flat(capsys.readouterr().out)
+    assert "; 1 in, 4 out USD per 1M tokens; tier low; streaming" in out
+    assert "abcdefghijk" not in out
+    assert main(["providers", "amplifier:modellens-openai=nowhere"]) == 1
+    assert "base URL: must start with http:// or https://" in capsys.readouterr().err

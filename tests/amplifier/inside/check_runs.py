@@ -272,6 +272,16 @@ def test_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "no.yaml: cannot be read (No such file or directory)" in done.stdout
 
 
+def test_cost_that_is_a_float_is_left_out_and_said_below_the_table(tmp_path: Path) -> None:
+    done = run(tmp_path, "--provider=amplifier:failing", suite=ROUNDS.replace("truth:steady", "float"))
+    assert done.returncode == 0, done.stdout
+    assert "the module's cost_usd is a float, and must be a Decimal" in " ".join(done.stdout.split())
+    assert "cost:" not in done.stdout
+    assert {record["cost_usd"] for record in kept(tmp_path).records} == {None}
+    done = run(tmp_path, "--provider=amplifier:failing", suite=ROUNDS.replace("truth:steady", "exact"))
+    assert "cost: 1.000000 USD for 4 requests" in done.stdout
+
+
 def test_module_that_shows_nothing_is_measured_to_its_end(tmp_path: Path) -> None:
     done = run(tmp_path, "--provider=amplifier:silent", suite=ROUNDS.replace("truth:steady", "m"))
     assert done.returncode == 0, done.stdout
