@@ -44,6 +44,13 @@ class Call:
     is_alone: bool = True
     """Whether no other call was under way at any time meanwhile."""
 
+    @property
+    def heard_ns(self) -> int | None:
+        """When it last gave a sign of life; None before the first."""
+        spoken = [one.at_ns for said in (self.streamed, self.older) for one in said[-1:]]
+        passed = [one.pieces[-1][0] if one.pieces else one.sent_ns for one in self.exchanges]
+        return max((*spoken, *passed), default=None)
+
 
 CURRENT: ContextVar[Call | None] = ContextVar("modellens_amplifier_call", default=None)
 """The call that this task works for; the kernel's hooks run in copies of the emitter's context."""

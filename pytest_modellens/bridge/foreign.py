@@ -36,6 +36,11 @@ _OTHERS = {
     "LLMTimeoutError": TimedOutError,
     "StreamError": TruncatedError,
     "AbortError": CancelledError,
+    # Those of Python and of httpx, which leak.
+    "TimeoutError": TimedOutError,
+    "TimeoutException": TimedOutError,
+    "ConnectError": ConnectError,
+    "ConnectionError": ConnectError,
 }
 
 

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["LoopThread"]
+__all__ = ["LoopThread", "NotInTimeError"]
 
 T = TypeVar("T")
 
 STOP_S = 2.0
 """Longest wait for the loop to stop."""
+
+
+class NotInTimeError(TimeoutError):
+    """A coroutine did not end in time, which is not the same as one that raises a time-out of its own."""
 
 
 class LoopThread:
@@ -30,15 +34,16 @@ class LoopThread:
         """Return what `coroutine` returns, or raise what it raises.
 
         Raises:
-            TimeoutError: it did not end in time; it is cancelled, and not waited for.
+            NotInTimeError: it did not end in time; it is cancelled, and not waited for.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout_s)
-        except FutureTimeoutError:
-            if not future.done():
-                future.cancel()
-            raise
+        except FutureTimeoutError as exc:
+            if future.done():
+                raise
+            future.cancel()
+            raise NotInTimeError from exc
         except BaseException:
             future.cancel()
             raise

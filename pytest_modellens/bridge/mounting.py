@@ -71,10 +71,11 @@ async def mount(module: Module, config: Mapping[str, Any]) -> Mounted:
     if not inspect.iscoroutinefunction(module.mount):
         raise ConfigError(f"{where}: mount() is not async (the contract wants `async def mount(coordinator, config)`)")
     try:
-        outcome = await asyncio.wait_for(module.mount(coordinator, dict(config)), MOUNT_S)
-    except TimeoutError as exc:
-        raise ConfigError(f"{where}: mount() did not end within {MOUNT_S:g} s") from exc
+        async with asyncio.timeout(MOUNT_S) as limit:
+            outcome = await module.mount(coordinator, dict(config))
     except Exception as exc:  # foreign code: anything can come, and the user is told which
+        if limit.expired():
+            raise ConfigError(f"{where}: mount() did not end within {MOUNT_S:g} s") from exc
         raise ConfigError(f"{where}: mount() failed with {type(exc).__name__}: {redact_text(str(exc))}") from exc
     providers = dict(coordinator.get("providers") or {})
     if not providers:

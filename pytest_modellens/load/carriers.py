@@ -75,7 +75,7 @@ def carrier_of(
     """Return what carries requests to `provider`: sockets where it is one of ours, else `threads`."""
     if isinstance(provider, HTTPProvider):
         return _Sockets(provider, requests, stall_timeout_s, worker)
-    return _Threads(provider, requests, threads)
+    return _Threads(provider, requests, threads, stall_timeout_s)
 
 
 class _Tag(NamedTuple):
@@ -180,11 +180,14 @@ class _Sockets:
 class _Threads:
     """A thread for each call. Threads cannot be stopped: given-up calls end by themselves, unread."""
 
-    def __init__(self, provider: ProviderAdapter, requests: Iterator[RunRequest], threads: int) -> None:
+    def __init__(
+        self, provider: ProviderAdapter, requests: Iterator[RunRequest], threads: int, stall_timeout_s: float | None
+    ) -> None:
         self._provider = provider
         self._requests = requests
         self._threads = threads
         self._next: RunRequest | None = None
+        self._stall_timeout_s = stall_timeout_s
         self._running = 0
         self._waiting: queue.SimpleQueue[_Tag | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[LoadReply] = queue.SimpleQueue()
@@ -247,7 +250,7 @@ class _Threads:
     def _work(self) -> None:
         while (tag := self._waiting.get()) is not None:
             begun = now_ns()
-            reply = measure(self._provider, tag.request)
+            reply = measure(self._provider, tag.request, stall_timeout_s=self._stall_timeout_s)
             self._ended.put(_of_call(tag, reply, begun, now_ns()))
 
 

@@ -102,6 +102,7 @@ def reply_from(message: dict[str, Any], request: RunRequest) -> LoadReply:
     timeline, transport = plain["timeline"], plain["transport"]
     plain["error"] = error_from(plain["error"])
     plain["tool_calls"] = tuple(ToolCall(*call) for call in plain["tool_calls"])
+    plain["notes"] = tuple(plain["notes"])
     if plain["signature"] is not None:
         plain["signature"] = Signature(*plain["signature"])
     if plain["kept"] is not None:

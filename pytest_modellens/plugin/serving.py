@@ -62,7 +62,8 @@ def open_provider(spec: ProviderSpec | None, config: pytest.Config) -> Iterator[
         yield provider
     finally:
         opened.pop(id(provider), None)
-        provider.close()
+        with Progress(config, f"closing {ready.label}"):
+            provider.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pytest_modellens.bridge.call import CURRENT, Call
 from pytest_modellens.bridge.foreign import as_request_error
 from pytest_modellens.bridge.listening import Listener
 from pytest_modellens.bridge.loading import PREFIX, find_module
-from pytest_modellens.bridge.loop import LoopThread
+from pytest_modellens.bridge.loop import LoopThread, NotInTimeError
 from pytest_modellens.bridge.mounting import CLEANUP_S, MOUNT_S, mount
 from pytest_modellens.bridge.pricing import told_of
 from pytest_modellens.bridge.proxy import URL_KEYS, RecordingProxy, address_in
@@ -26,7 +27,7 @@ from pytest_modellens.providers.registry import AMPLIFIER
 from pytest_modellens.redaction import redact, redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from pytest_modellens.bridge.mounting import Mounted
     from pytest_modellens.errors import RequestError
@@ -114,8 +115,11 @@ class AmplifierProvider(MeasuringProvider):
             models = [Model(default, default, self.name)]
         return models
 
-    def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:  # noqa: ARG002
-        """Call `complete` and return what was seen of it; see `ProviderAdapter.run_prompt`."""
+    def measure(self, request: RunRequest, *, stall_timeout_s: float | None = None) -> Reply:
+        """Call `complete` and return what was seen of it; see `ProviderAdapter.run_prompt`.
+
+        Silence counts towards `stall_timeout_s` from the first sign of life on: nobody knows which modules give one.
+        """
         self.start()
         assert self._loop is not None
         mounted, listener = self._mounts[-1]
@@ -127,9 +131,12 @@ class AmplifierProvider(MeasuringProvider):
         before = len(self._proxy.passed) if self._proxy else 0
         listener.begin(call)
         try:
-            response = self._loop.run(_complete(mounted.provider, request, call), timeout_s=limit)
-        except TimeoutError:
-            error = TimedOutError(f"{self.name}: not complete after {limit:g} s")
+            answering = _complete(mounted.provider, request, call)
+            if stall_timeout_s is not None:
+                answering = _unless_silent(answering, call, stall_timeout_s)
+            response = self._loop.run(answering, timeout_s=limit)
+        except NotInTimeError as exc:
+            error = TimedOutError(f"{self.name}: {str(exc) or f'not complete after {limit:g} s'}")
         except Exception as exc:  # noqa: BLE001  # foreign code: it is this request's failure
             error = as_request_error(exc, self.name)
         finally:
@@ -181,7 +188,7 @@ class AmplifierProvider(MeasuringProvider):
             assert loop is not None
             try:
                 loop.run(mounted.close(), timeout_s=CLEANUP_S + 1)
-            except TimeoutError:
+            except NotInTimeError:
                 pass  # its cleanup blocks the loop, which is left alone and ends with this process
         self._resources.close()
 
@@ -189,7 +196,7 @@ class AmplifierProvider(MeasuringProvider):
         assert self._loop is not None
         try:
             mounted = self._loop.run(mount(self.module, config), timeout_s=MOUNT_S + 5)
-        except TimeoutError as exc:
+        except NotInTimeError as exc:
             raise ConfigError(f"amplifier:{self.module.id}: mount() did not end (it blocks)") from exc
         self._mounts.append((mounted, Listener(mounted.coordinator.hooks)))
 
@@ -244,6 +251,25 @@ async def _complete(provider: Any, request: RunRequest, call: Call) -> Any:
     )
     call.sent_ns = now_ns()
     return await provider.complete(chat, model=request.model)
+
+
+async def _unless_silent(answering: Coroutine[Any, Any, Any], call: Call, longest_s: float) -> Any:
+    """Return what `answering` returns.
+
+    Raises:
+        NotInTimeError: the call has given a sign of life, and then none for `longest_s`.
+    """
+    task = asyncio.ensure_future(answering)
+    try:
+        while not task.done():
+            heard_ns = call.heard_ns
+            left_s = longest_s if heard_ns is None else longest_s - (now_ns() - heard_ns) / 1e9
+            if left_s <= 0:
+                raise NotInTimeError(f"silent for {longest_s:g} s (stall time-out)")
+            await asyncio.wait({task}, timeout=left_s)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _called(function: Any) -> Any:

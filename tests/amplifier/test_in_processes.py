@@ -41,7 +41,7 @@ def run(tmp_path: Path, *arguments: str) -> ET.Element:
         env={**env, "PYTHONPATH": f"{ROOT}{os.pathsep}{INSIDE / 'modules'}"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     assert report.exists(), done.stdout + done.stderr

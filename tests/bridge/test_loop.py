@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pytest_modellens.bridge.loop import LoopThread
+from pytest_modellens.bridge.loop import LoopThread, NotInTimeError
 
 
 async def double(number: int) -> int:
@@ -42,9 +42,21 @@ def test_values_and_errors_come_back() -> None:
     loop.close()
 
 
+async def times_out() -> None:
+    raise TimeoutError("of its own")
+
+
+def test_time_out_of_its_own_is_not_ours() -> None:
+    loop = LoopThread()
+    with pytest.raises(TimeoutError, match="of its own") as caught:
+        loop.run(times_out(), timeout_s=30)
+    assert not isinstance(caught.value, NotInTimeError)
+    loop.close()
+
+
 def test_what_does_not_end_is_not_waited_for() -> None:
     loop = LoopThread()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(NotInTimeError):
         loop.run(stubborn(), timeout_s=0.05)
     loop.close()
 

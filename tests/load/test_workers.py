@@ -279,6 +279,7 @@ def test_replies_survive_the_pipe() -> None:
         signature=Signature("reasoning", "c2ln"),
         finish_reason="stop",
         server_timings={"server_prefill_ms": 1.5},
+        notes=("odd",),
     )
     assert reply_from(through_a_pipe(reply_to(loaded(reply))), REQUEST) == loaded(reply)
 

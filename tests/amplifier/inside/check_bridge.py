@@ -192,6 +192,8 @@ def test_contracts_methods_follow() -> None:
         ("LLMError", "protocol", None),
         ("native", "protocol", None),
         ("native-status", "http_5xx", 502),
+        ("native-timeout", "timeout", None),
+        ("native-connection", "connect", None),
         ("nothing", "protocol", None),
     ],
 )
@@ -241,6 +243,33 @@ def test_float_cost_that_the_kernel_refuses_is_the_requests_failure() -> None:
     assert error.error_class == "protocol"
     assert "let a ValidationError through" in str(error)
     assert "must be Decimal, not float" in str(error)
+
+
+def test_call_that_falls_silent_is_given_up_with_what_it_said() -> None:
+    with opened("failing") as provider:
+        reply = provider.measure(asks("stalling"), stall_timeout_s=0.05)
+    assert (reply.error and reply.error.error_class, str(reply.error)) == (
+        "timeout",
+        "amplifier:failing: silent for 0.05 s (stall time-out)",
+    )
+    assert reply.timeline is not None
+    assert len(reply.timeline.events) == 1
+
+
+def test_call_that_nothing_is_seen_of_cannot_be_called_silent() -> None:
+    with opened("failing") as provider:
+        error = provider.measure(asks("slow", timeout_s=0.3), stall_timeout_s=0.05).error
+    assert str(error) == "amplifier:failing: not complete after 0.3 s"
+
+
+def test_stall_time_out_leaves_good_calls_and_failures_alone(url: str) -> None:
+    with opened("modellens-vllm", base_url=url) as provider:
+        good = provider.measure(asks("truth:steady"), stall_timeout_s=30)
+        bad = provider.measure(asks("truth:refused-429"), stall_timeout_s=30)
+    assert good.timeline is not None
+    assert (len(good.timeline.events), good.error) == (32, None)
+    assert bad.error is not None
+    assert bad.error.error_class == "http_429"
 
 
 def test_retries_are_off_unless_asked_for() -> None:

@@ -117,6 +117,13 @@ def test_mount_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mount() did not end within 0.05 s" in problem(mount)
 
 
+def test_time_out_of_the_modules_own_is_told_as_its_failure() -> None:
+    async def mount(coordinator: Any, config: Any) -> None:
+        raise TimeoutError("no server")
+
+    assert "mount() failed with TimeoutError: no server" in problem(mount)
+
+
 def test_what_is_mounted_has_to_be_a_provider() -> None:
     async def mount(coordinator: Any, config: Any) -> None:
         await coordinator.mount("providers", object(), name="plain")

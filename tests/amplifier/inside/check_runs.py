@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_modellens.storage import find_run, read_run
 from pytest_modellens.truth.client import TruthServer
+from tests.amplifier.inside.running import ROUNDS, kept, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from pytest_modellens.storage import Run
-
-ROUNDS = "defaults: {rounds: 3, warmup: 1, max_tokens: 32}\ncases:\n- {name: a, prompt: hi, model: 'truth:steady'}\n"
-LOAD = """
-defaults: {max_tokens: 32}
-cases:
-- {name: crowd, prompt: hi, model: 'truth:steady', load: {concurrency: 8, requests: 16}}
-"""
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with TruthServer() as server:
         yield server.url
-
-
-def run(folder: Path, *arguments: str, suite: str = ROUNDS, **env: str) -> subprocess.CompletedProcess[str]:
-    (folder / "suites").mkdir(exist_ok=True)
-    (folder / "suites" / "a.yaml").write_text(suite)
-    options = ("-p", "no:cacheprovider", "-p", "no:amplifier_module", "-p", "no:asyncio", "-p", "no:benchmark")
-    plugin = () if "modellens" in _plugins() else ("-p", "pytest_modellens.plugin")
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *plugin, *arguments, "suites"],
-        cwd=folder,
-        env={
-            **{k: v for k, v in os.environ.items() if not k.startswith("MODELLENS_")},
-            "COLUMNS": "100",
-            "MODELLENS_REPORT": "off",
-            **env,
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def _plugins() -> set[str]:
-    from importlib.metadata import entry_points
-
-    return {point.name for point in entry_points(group="pytest11")}
-
-
-def kept(folder: Path) -> Run:
-    return read_run(find_run(folder / "results", "latest"))
 
 
 def test_suite_is_measured_and_recorded(tmp_path: Path, url: str) -> None:
@@ -78,14 +35,6 @@ def test_suite_is_measured_and_recorded(tmp_path: Path, url: str) -> None:
     (server,) = kept(tmp_path).meta["servers"].values()
     assert server["amplifier"]["module"] == "provider-modellens-vllm"
     assert server["amplifier"]["models"][0]["metadata"]["cost_tier"] == "free"
-
-
-def test_load_is_carried_and_attributed(tmp_path: Path, url: str) -> None:
-    done = run(tmp_path, f"--provider=amplifier:modellens-llamacpp={url}", suite=LOAD)
-    assert done.returncode == 0, done.stdout + done.stderr
-    records = kept(tmp_path).records
-    assert [len(record["inter_chunk_ms"]) for record in records] == [31] * 16
-    assert {record["amplifier"]["rung"] for record in records} == {1}
 
 
 def test_failures_are_records(tmp_path: Path, url: str) -> None:

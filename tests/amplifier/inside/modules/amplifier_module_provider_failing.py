@@ -33,6 +33,13 @@ async def _complete(self: Double, request: Any) -> Any:
         return None
     if what == "slow":
         await asyncio.sleep(60)
+    if what == "stalling":
+        await self.hooks.emit("llm:stream_block_delta", {"block_type": "text", "text": "a"})
+        await asyncio.sleep(60)
+    if what == "native-timeout":
+        raise TimeoutError("inside")
+    if what == "native-connection":
+        raise ConnectionRefusedError("inside")
     if what == "retrying":
         for _ in range(2):
             await self.hooks.emit("provider:retry", {"attempt": 1})
