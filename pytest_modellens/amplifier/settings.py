@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_modellens.cost import PriceTable
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.redaction import redact
 
 __all__ = ["ModuleSettings", "read_settings"]
 
@@ -89,7 +90,7 @@ def read_settings(config: dict[str, Any], where: str) -> ModuleSettings:
     except msgspec.ValidationError as exc:
         what, _, path = str(exc).partition(" - at `$.")
         key = path.rstrip("`").partition(".")[0].partition("[")[0]
-        shown = "" if key == "api_key" else f"; got {given.get(key)!r}"
+        shown = "" if key == "api_key" else f"; got {redact(given.get(key))!r}"
         raise ConfigError(f"{where}: config: {key!r}: {what[:1].lower()}{what[1:]}{shown}") from exc
     _ = settings.price_table
     return settings

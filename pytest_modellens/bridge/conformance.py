@@ -11,6 +11,8 @@ from pytest_modellens.bridge.seen import Seen
 from pytest_modellens.bridge.wiretext import sent_values
 from pytest_modellens.cost import TIERS
 from pytest_modellens.errors import ModelLensError
+from pytest_modellens.providers.credentials import hide
+from pytest_modellens.redaction import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +73,7 @@ async def check_module(
         await _check_mounted(found, mounted, model, proxy)
     finally:
         await mounted.close()
-    return found.checks
+    return [check._replace(message=redact_text(hide(check.message, mounted.secrets))) for check in found.checks]
 
 
 async def _check_empty_config(found: _List, module: Module) -> None:

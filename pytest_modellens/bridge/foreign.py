@@ -12,9 +12,12 @@ from pytest_modellens.errors import (
     TimedOutError,
     TruncatedError,
 )
+from pytest_modellens.providers.credentials import hide
 from pytest_modellens.redaction import redact_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_modellens.errors import RequestError
 
 __all__ = ["as_request_error"]
@@ -44,14 +47,15 @@ _OTHERS = {
 }
 
 
-def as_request_error(error: Exception, where: str) -> RequestError:
+def as_request_error(error: Exception, where: str, secrets: Iterable[str] = ()) -> RequestError:
     """Return what `error` is for a record. An error that is none of the kernel's leaked, and is said to have."""
     from amplifier_core.llm_errors import LLMError
 
     names = [cls.__name__ for cls in type(error).__mro__]
-    text = f"{where}: {names[0]}: {redact_text(str(error))}"
+    said = redact_text(hide(str(error), secrets))
+    text = f"{where}: {names[0]}: {said}"
     if not isinstance(error, LLMError):
-        text = f"{where}: let a {names[0]} through, which is none of the kernel's errors: {redact_text(str(error))}"
+        text = f"{where}: let a {names[0]} through, which is none of the kernel's errors: {said}"
     for name in names:
         if name in _OTHERS:
             return _OTHERS[name](text)

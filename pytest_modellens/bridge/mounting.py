@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.providers.credentials import hide, secrets_in
 from pytest_modellens.redaction import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pytest_modellens.bridge.loading import Module
 
@@ -37,6 +38,8 @@ class Mounted:
     session: Any
     cleanup: Any
     """What mount() returned."""
+    secrets: tuple[str, ...] = ()
+    """Of its configuration, which nothing that it says may carry on."""
 
     async def close(self) -> None:
         """Let the module clean up, within 10 seconds; what it does wrong is logged, and harms nobody."""
@@ -47,7 +50,8 @@ class Mounted:
             task.cancel()
             log.warning("amplifier:%s: cleanup did not end within %g s; left alone", self.module.id, CLEANUP_S)
         elif error := task.exception():
-            log.warning("amplifier:%s: cleanup failed with %s: %s", self.module.id, type(error).__name__, error)
+            said = redact_text(hide(str(error), self.secrets))
+            log.warning("amplifier:%s: cleanup failed with %s: %s", self.module.id, type(error).__name__, said)
 
     async def _clean_up(self) -> None:
         if callable(self.cleanup):
@@ -57,8 +61,8 @@ class Mounted:
         await self.coordinator.cleanup()
 
 
-async def mount(module: Module, config: Mapping[str, Any]) -> Mounted:
-    """Mount `module` with `config` in a coordinator of its own.
+async def mount(module: Module, config: Mapping[str, Any], *, secrets: Iterable[str] = ()) -> Mounted:
+    """Mount `module` with `config` in a coordinator of its own; `secrets` are those that are not seen to be some.
 
     Raises:
         ConfigError: mount() failed, or mounted no provider; the message says which.
@@ -68,6 +72,7 @@ async def mount(module: Module, config: Mapping[str, Any]) -> Mounted:
     session = AmplifierSession({"session": {"orchestrator": "none", "context": "none"}})
     coordinator = session.coordinator
     where = f"amplifier:{module.id}"
+    hidden = secrets_in(config, secrets)
     if not inspect.iscoroutinefunction(module.mount):
         raise ConfigError(f"{where}: mount() is not async (the contract wants `async def mount(coordinator, config)`)")
     try:
@@ -76,7 +81,9 @@ async def mount(module: Module, config: Mapping[str, Any]) -> Mounted:
     except Exception as exc:  # foreign code: anything can come, and the user is told which
         if limit.expired():
             raise ConfigError(f"{where}: mount() did not end within {MOUNT_S:g} s") from exc
-        raise ConfigError(f"{where}: mount() failed with {type(exc).__name__}: {redact_text(str(exc))}") from exc
+        raise ConfigError(
+            f"{where}: mount() failed with {type(exc).__name__}: {redact_text(hide(str(exc), hidden))}"
+        ) from exc
     providers = dict(coordinator.get("providers") or {})
     if not providers:
         raise ConfigError(f"{where}: {_nothing_mounted(outcome)}")
@@ -84,7 +91,7 @@ async def mount(module: Module, config: Mapping[str, Any]) -> Mounted:
     lacking = [member for member in MEMBERS[:1] + MEMBERS[3:4] if not hasattr(provider, member)]
     if lacking:
         raise ConfigError(f"{where}: its provider has no {' and no '.join(lacking)} (it is no Provider)")
-    return Mounted(module, provider, coordinator, session, outcome)
+    return Mounted(module, provider, coordinator, session, outcome, hidden)
 
 
 def _nothing_mounted(outcome: Any) -> str:

@@ -10,8 +10,10 @@ from pytest_modellens.bridge.call import RUNGS, Call, stand, usage_of
 from pytest_modellens.bridge.wiretext import read_wire, sent_values
 from pytest_modellens.measure.reply import Reply
 from pytest_modellens.measure.timeline import Timeline, Transport
+from pytest_modellens.providers.credentials import hide
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from pytest_modellens.bridge.proxy import Passed
@@ -39,8 +41,9 @@ def reply_of(
     module_id: str,
     started_at: datetime,
     ended_ns: int,
+    secrets: Sequence[str] = (),
 ) -> Reply:
-    """Return the reply that a call brought; `response` is None where it failed."""
+    """Return the reply that a call brought, without `secrets`; `response` is None where it failed."""
     standing = stand(call)
     counts = [("response", getattr(response, "usage", None)), ("llm:response", call.usage), ("wire", standing.usage)]
     usage, usage_source = usage_of(counts, events=len(standing.events))
@@ -63,8 +66,8 @@ def reply_of(
         ),
         transport=_transport(standing.rung),
         status=next((passed.status for passed in exchanges if passed.status), None),
-        content=_text(blocks),
-        reasoning="".join(block["thinking"] for block in blocks if block.get("type") == "thinking"),
+        content=hide(_text(blocks), secrets),
+        reasoning=hide("".join(block["thinking"] for block in blocks if block.get("type") == "thinking"), secrets),
         finish_reason=getattr(response, "finish_reason", None),
         answered_model=metadata.get("model") if isinstance(metadata.get("model"), str) else None,
         cost_usd=cost,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,9 +23,10 @@ from pytest_modellens.bridge.tap import tapped
 from pytest_modellens.errors import ConfigError, ModelLensError, TimedOutError
 from pytest_modellens.measure.clock import now_ns
 from pytest_modellens.providers.base import Model, RunRequest
+from pytest_modellens.providers.credentials import hide, hide_in
 from pytest_modellens.providers.measured import MeasuringProvider, cold_conversation
 from pytest_modellens.providers.registry import AMPLIFIER
-from pytest_modellens.redaction import redact, redact_url
+from pytest_modellens.redaction import is_secret_name, redact, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -74,6 +76,8 @@ class AmplifierProvider(MeasuringProvider):
         given = {"base_url": base_url, "api_key": api_key}
         self.config = {"max_retries": 0, **(config or {}), **{key: value for key, value in given.items() if value}}
         self._keep_env = tuple(keep_env)
+        # A secret that is known by the name of its variable only, whatever the configuration calls it.
+        self._secrets = tuple(os.environ.get(variable, "") for variable in self._keep_env if is_secret_name(variable))
         self._resources = ExitStack()
         self._loop: LoopThread | None = None
         self._mounts: list[tuple[Mounted, Listener]] = []
@@ -138,7 +142,7 @@ class AmplifierProvider(MeasuringProvider):
         except NotInTimeError as exc:
             error = TimedOutError(f"{self.name}: {str(exc) or f'not complete after {limit:g} s'}")
         except Exception as exc:  # noqa: BLE001  # foreign code: it is this request's failure
-            error = as_request_error(exc, self.name)
+            error = as_request_error(exc, self.name, mounted.secrets)
         finally:
             listener.end(call)
         ended_ns = now_ns()
@@ -155,6 +159,7 @@ class AmplifierProvider(MeasuringProvider):
             module_id=self.module.id,
             started_at=started_at,
             ended_ns=ended_ns,
+            secrets=mounted.secrets,
         )
         if error is None and reply.amplifier and reply.amplifier["rung"] == 5:
             self._put_proxy_in_between()
@@ -176,8 +181,9 @@ class AmplifierProvider(MeasuringProvider):
             "events_not_attributed": sum(listener.unattributed for _, listener in self._mounts),
         }
         if self._mounts:
-            known["info"] = _plain(_called(getattr(self._mounts[-1][0].provider, "get_info", None)))
-            known["models"] = [_plain(info) for info in self._listed()]
+            mounted = self._mounts[-1][0]
+            known["info"] = _plain(_called(getattr(mounted.provider, "get_info", None)), mounted.secrets)
+            known["models"] = [_plain(info, mounted.secrets) for info in self._listed()]
         return {"amplifier": known}
 
     def close(self) -> None:
@@ -195,7 +201,7 @@ class AmplifierProvider(MeasuringProvider):
     def _mount(self, config: Mapping[str, Any]) -> None:
         assert self._loop is not None
         try:
-            mounted = self._loop.run(mount(self.module, config), timeout_s=MOUNT_S + 5)
+            mounted = self._loop.run(mount(self.module, config, secrets=self._secrets), timeout_s=MOUNT_S + 5)
         except NotInTimeError as exc:
             raise ConfigError(f"amplifier:{self.module.id}: mount() did not end (it blocks)") from exc
         self._mounts.append((mounted, Listener(mounted.coordinator.hooks)))
@@ -228,7 +234,9 @@ class AmplifierProvider(MeasuringProvider):
         window = getattr(info, "context_window", None)
         return Model(
             id=str(getattr(info, "id", info)),
-            name=str(getattr(info, "display_name", None) or getattr(info, "id", info)),
+            name=hide(
+                str(getattr(info, "display_name", None) or getattr(info, "id", info)), self._mounts[-1][0].secrets
+            ),
             provider=self.name,
             context_length=window if isinstance(window, int) and window > 0 else None,
             cost_tier=told_of(info).tier,
@@ -279,5 +287,7 @@ def _called(function: Any) -> Any:
         return f"{type(exc).__name__}: {exc}"
 
 
-def _plain(value: Any) -> Any:
-    return redact(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
+def _plain(value: Any, secrets: Iterable[str]) -> Any:
+    # Before it is redacted, which hides a part of some secrets and leaves a rest that nobody knows any more.
+    said = hide_in(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, secrets)
+    return hide_in(redact(said), secrets)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from pytest_modellens.measure.route import basic_authorization
 from pytest_modellens.redaction import HIDDEN, is_secret_name
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.wire import WireRequest
 
-__all__ = ["PLAIN_HEADERS", "hide", "key_hint", "secrets_of"]
+__all__ = ["PLAIN_HEADERS", "hide", "hide_in", "key_hint", "secrets_in", "secrets_of"]
 
 _UNAUTHORIZED = 401
 PLAIN_HEADERS = frozenset({"accept", "content-type"})
@@ -61,12 +62,50 @@ def secrets_of(
         sent.append(proxy.authorization)
     # "Bearer KEY" is quoted without its scheme as well.
     found = {api_key or "", *sent, *(value.partition(" ")[2] for value in sent), *_named_secret(extra)}
-    url = urlsplit(request.url)
-    if url.password is not None:
-        basic = basic_authorization(url.username or "", url.password)
-        found |= {url.password, unquote(url.password), basic.partition(" ")[2]}
-    found.update(_set_by_server(exchange))
+    found.update(_of_url(request.url), _set_by_server(exchange))
+    return _ranked(found)
+
+
+def secrets_in(config: Mapping[str, Any], more: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the secrets that a configuration holds, longest first, also as errors quote them.
+
+    Those are values under secret names, all headers, and the credentials of URLs, and `more` of them.
+    """
+    found = {*more, *_named_secret(config)}
+    for text in _texts(config):
+        if "://" in text:
+            found.update(_of_url(text))
+    found |= {value.partition(" ")[2] for value in found}
+    return _ranked({form for text in found for form in _quoted(text)})
+
+
+def _quoted(text: str) -> Iterator[str]:
+    yield from (text, quote(text), quote(text, safe=""), quote_plus(text), repr(text)[1:-1], json.dumps(text)[1:-1])
+
+
+def _ranked(found: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted((secret for secret in found if len(secret) >= _SHORTEST), key=lambda text: (-len(text), text)))
+
+
+def _of_url(text: str) -> set[str]:
+    """Return the credentials of a URL, as they stand there and as they are sent."""
+    try:
+        url = urlsplit(text)
+        user, password = url.username or "", url.password
+    except ValueError:  # it is none, and whoever asks for it says so
+        return set()
+    found = {value for name, value in parse_qsl(url.query) if is_secret_name(name)}
+    if password is not None:
+        return found | {password, unquote(password), basic_authorization(user, password).partition(" ")[2]}
+    return found | {user, unquote(user)}  # a token alone
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
@@ -76,10 +115,20 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def hide_in(value: Any, secrets: Iterable[str]) -> Any:
+    """Return `value`, of plain JSON types, without `secrets` in any of its texts."""
+    if isinstance(value, str):
+        return hide(value, secrets)
+    if isinstance(value, dict):
+        return {hide(key, secrets): hide_in(item, secrets) for key, item in value.items()}
+    return [hide_in(item, secrets) for item in value] if isinstance(value, list) else value
+
+
 def _named_secret(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, value in fields.items():
-        if isinstance(value, str) and is_secret_name(name):
-            yield value
+        if is_secret_name(str(name)) or str(name).lower().endswith("headers"):
+            yield from _texts(value)
+            continue
         inner: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
         for item in inner:
             if isinstance(item, Mapping):
