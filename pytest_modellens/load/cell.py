@@ -143,8 +143,9 @@ class LoadRun:
         stamped = [record.read_delay_ms for record in measured if record.read_delay_ms is not None]
         has_stamps = bool(stamped) and all(record.clock == "kernel" for record in measured if record.ok)
         delays = stamped if has_stamps else [record.pause_ms for record in measured if record.pause_ms is not None]
-        # Of a client of an adapter's own nothing is known but its results; it cannot be made again elsewhere either.
-        is_ours = any(record.clock not in {None, "adapter"} for record in measured)
+        # Of a client of an adapter's own nothing is known but its results; it cannot be made again elsewhere either, no
+        # more than a mounted module can.
+        is_ours = any(record.clock not in {None, "adapter"} and record.amplifier is None for record in measured)
         late = [record.late_ms for record in measured if record.late_ms is not None]
         starts = [record.ttft_ms for record in measured if record.ttft_ms is not None]
         whole = [record.total_time_ms for record in measured if record.total_time_ms is not None]

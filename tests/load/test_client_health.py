@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from pytest_modellens.load.cell import LoadRun
+from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.measure.health import client_health
+from tests.runner.test_serverside import record
 
 
 def reasons(
@@ -93,3 +98,12 @@ def test_busy_client_is_a_reason_only_where_nothing_better_speaks() -> None:
     assert reasons(None, kernel_stamps=False, client_cpu_share=0.9) == ()
     assert reasons(1.0, kernel_stamps=False, client_cpu_share=0.95) == ()
     assert reasons(None, kernel_stamps=True, client_cpu_share=0.95) == ()
+
+
+@pytest.mark.parametrize(("module", "advice"), [(None, "use --modellens-workers 2"), ({"rung": 1}, "stop other work")])
+def test_calls_of_a_mounted_module_are_not_to_be_spread_over_processes(module: Any, advice: str) -> None:
+    one = record(clock="perf_counter", amplifier=module, ttft_ms=9.0, pause_ms=99.0, sent_ns=0, ended_ns=9)
+    run = LoadRun(LoadPlan(concurrency=8, requests=2))
+    run.settle([one, one])
+    assert run.health is not None
+    assert (run.health.advice or "").startswith(advice)
