@@ -22,7 +22,7 @@ from tests.plugin.test_interruption import PATIENCE_S, started, until
 from tests.plugin.test_loads import LENIENT, loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.plugin.conftest import Project
 
@@ -229,7 +229,10 @@ def test_cells_of_one_server_never_overlap_under_xdist(project: Project) -> None
 
 
 @on_posix
-def test_ctrl_c_under_xdist_while_another_worker_waits_for_the_server(project: Project) -> None:
+@pytest.mark.parametrize("interrupt", [os.kill, os.killpg], ids=["controller", "terminal"])
+def test_ctrl_c_under_xdist_while_another_worker_waits_for_the_server(
+    project: Project, interrupt: Callable[[int, int], None]
+) -> None:
     pytest.importorskip("xdist")
     numbers = count(1)
 
@@ -244,7 +247,7 @@ def test_ctrl_c_under_xdist_while_another_worker_waits_for_the_server(project: P
         loaded(project, "concurrency: 2, requests: 50", name=f"suites/{name}.yaml")
     with fake_server(three_are_quick) as server, started(project, *of(server), "-n2") as process:
         until(lambda: len(server.chats) == 5, "two slow requests")
-        os.kill(process.pid, signal.SIGINT)
+        interrupt(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert outcomes(project) == [None] * 3 + ["cancelled"] * 2
@@ -252,3 +255,36 @@ def test_ctrl_c_under_xdist_while_another_worker_waits_for_the_server(project: P
     assert cell["stopped"] == "interrupted"
     assert "✗ stopped early: interrupted" in output
     assert "INTERNALERROR" not in output
+
+
+@on_posix
+def test_client_process_that_is_killed_loses_what_it_had_under_way_and_nothing_else(project: Project) -> None:
+    release, numbers = Event(), count(1)
+
+    def hold_from_the_eleventh(chat: Chat) -> None:
+        if next(numbers) > 10:
+            release.wait(PATIENCE_S)
+        stream("a", "b")(chat)
+
+    project.pytester.makeconftest(LENIENT)
+    loaded(project, "concurrency: 4, requests: 40", "prompt: hi, timeout: 60s")
+    with (
+        fake_server(hold_from_the_eleventh) as server,
+        started(project, *of(server), "--modellens-workers=2") as process,
+    ):
+        until(lambda: len(server.chats) == 14, "four held requests")
+        children = psutil.Process(process.pid).children()
+        first = min(
+            (child for child in children if "pytest_modellens.load.worker" in child.cmdline()),
+            key=psutil.Process.create_time,
+        )
+        first.kill()
+        release.set()
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert "load worker 0 ended early (killed by signal 9)" in output
+    assert "INTERNALERROR" not in output
+    found = outcomes(project)
+    # Its two streams were held, and the answers before them may not have been decoded; the other process lost nothing.
+    assert 2 <= found.count("cancelled") <= 4
+    assert found.count(None) == len(found) - found.count("cancelled") >= 20
