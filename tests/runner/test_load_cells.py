@@ -296,6 +296,14 @@ def test_workers_put_the_same_load_on_the_server(server: FakeServer) -> None:
     assert found(run) == []
 
 
+@pytest.mark.parametrize(("stagger_s", "said"), [(0.01, {"stagger_s": 0.01}), (0.0, {})])
+def test_records_say_whether_the_streams_began_apart(server: FakeServer, stagger_s: float, said: Any) -> None:
+    with closing(of(server)) as provider:
+        run = run_of(provider, cell(LoadPlan(concurrency=2, requests=4, stagger_s=stagger_s)))
+        run.run()
+    assert [record.load for record in run.records] == [{"concurrency": 2, "requests": 4, **said}] * 4
+
+
 def test_more_processes_than_streams_are_not_said_to_have_been_there(server: FakeServer) -> None:
     with closing(of(server)) as provider:
         run = run_of(provider, cell(LoadPlan(concurrency=2, requests=4)), client_processes=3)
