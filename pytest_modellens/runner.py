@@ -76,7 +76,6 @@ class CellRun:
         client_processes: int = 1,
         prices: PriceTable | None = None,
         budget: Budget | None = None,
-        on_record: Callable[[CellRun], None] | None = None,
         cassette: Cassette | None = None,
         arm: str | None = None,
         keep: Callable[[Record], Record] | None = None,
@@ -93,10 +92,9 @@ class CellRun:
             client_processes: how many processes put a load on the server.
             prices: what models cost; None: nobody knows.
             budget: what the run may cost; None sets no bound.
-            on_record: called after every request.
             cassette: where the raw bytes of each request are kept; None keeps none.
             arm: "baseline" or "candidate" of two servers that are asked in turn; None: it is the only one.
-            keep: takes each record of a load when it comes, and returns what of it is to stay in `records`; None: all.
+            keep: takes each record when it comes, and returns what of it is to stay in `records`; None: all.
 
         Raises:
             BudgetError: there is a budget, and no price of the model.
@@ -117,7 +115,6 @@ class CellRun:
         self.records: list[Record] = []
         self.stopped: str | None = None
         """Why no more requests are sent; None while they are."""
-        self._on_record = on_record
         self._keep_record = keep
         self.label = label or provider.name
         """What records call the provider."""
@@ -227,7 +224,6 @@ class CellRun:
             self.provider,
             self._source,
             stall_timeout_s=self.cell.case.stall_timeout_s,
-            on_progress=self._tell,
             keeping=self._cassette.for_workers(self._scene) if self._cassette and self._scene else None,
             is_budgeted=self._spending is not None,
         )
@@ -252,7 +248,7 @@ class CellRun:
             slo=self.cell.case.slo,
             place=load.place(done),
         )
-        self.records.append(record if self._keep_record is None else self._keep_record(record))
+        self._add(record)
         self._settle(done.request, record)
 
     def _keep(self, reply: Reply, request: RunRequest) -> Record:
@@ -271,10 +267,9 @@ class CellRun:
             expect_failures=[] if is_warmup else unexpected(self.cell.case.expect, reply),
             slo=self.cell.case.slo,
         )
-        self.records.append(record)
+        self._add(record)
         self._settle(request, record)
         self._give_up_after(record)
-        self._tell()
         return record
 
     def _settle(self, request: RunRequest, record: Record) -> None:
@@ -292,9 +287,8 @@ class CellRun:
                     return
             yield request
 
-    def _tell(self) -> None:
-        if self._on_record is not None:
-            self._on_record(self)
+    def _add(self, record: Record) -> None:
+        self.records.append(record if self._keep_record is None else self._keep_record(record))
 
     def _give_up_after(self, record: Record) -> None:
         if record.ok:

@@ -16,7 +16,7 @@ from pytest_modellens.record import row_of
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from pytest_modellens.load.plan import LoadPlan
     from pytest_modellens.load.reply import LoadProgress, LoadReply
@@ -65,7 +65,6 @@ class LoadRun:
         source: Iterator[RunRequest],
         *,
         stall_timeout_s: float | None,
-        on_progress: Callable[[], None] | None = None,
         keeping: Mapping[str, Any] | None = None,
         is_budgeted: bool = False,
     ) -> Generator[LoadReply]:
@@ -73,8 +72,6 @@ class LoadRun:
 
         def report(progress: LoadProgress) -> None:
             self.progress = progress
-            if on_progress is not None:
-                on_progress()
 
         try:
             if self.workers > 1:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_modellens.cassette.entry import Entry
+    from pytest_modellens.record import Record
 
 KEY = "sk-hunter22-abcdefghij"
 ORIGIN = Origin(suite="s", case="c", provider="p", model="m")
@@ -120,15 +121,16 @@ def test_exchanges_are_not_held(tmp_path: Path, cassette: Cassette) -> None:
     (cell,) = load_suite(path).cells()
     most = 0
 
-    def look(run: CellRun) -> None:
+    def look(record: Record) -> Record:
         nonlocal most
-        if len(run.records) % 50 == 0:
+        if record.round % 50 == 49:
             gc.collect()
             most = max(most, sum(isinstance(each, Exchange) for each in gc.get_objects()))
+        return record
 
     with fake_server(stream("hi")) as server:
         provider = LlamaCppProvider(server.url)
-        CellRun(provider, cell, suite="s", model="m", cassette=cassette, on_record=look).run()
+        CellRun(provider, cell, suite="s", model="m", cassette=cassette, keep=look).run()
         provider.close()
     assert len(entries(cassette)) == 300
     assert 0 < most < 100

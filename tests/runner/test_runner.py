@@ -19,6 +19,8 @@ from tests.providers.test_contract import Foreign
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_modellens.record import Record
+
 GOOD: list[Step] = [Read(), response(WHOLE)]
 BAD: list[Step] = [Read(), response(b"no", "500 Internal Server Error")]
 
@@ -82,14 +84,19 @@ def test_request_of_a_case_has_all_its_fields() -> None:
 
 
 def test_run_sends_warmup_first_and_marks_it() -> None:
-    seen: list[int] = []
+    phases: list[str] = []
+
+    def seen(record: Record) -> Record:
+        phases.append(record.phase)
+        return record
+
     with FaultServer(GOOD * 5) as server:
         run = run_of(
             server.url,
             cell(rounds=3, warmup=2),
             label="lane",
             worker="gw1",
-            on_record=lambda run: seen.append(len(run.records)),
+            keep=seen,
         )
         assert (run.planned, run.is_over) == (5, False)
         run.run()
@@ -101,7 +108,7 @@ def test_run_sends_warmup_first_and_marks_it() -> None:
         ("measured", 1),
         ("measured", 2),
     ]
-    assert (run.stopped, seen, len(run.measured)) == (None, [1, 2, 3, 4, 5], 3)
+    assert (run.stopped, phases, len(run.measured)) == (None, ["warmup"] * 2 + ["measured"] * 3, 3)
     first = run.records[0]
     assert (first.suite, first.case, first.provider, first.model) == ("suites/chat.yaml", "greeting", "lane", "tiny")
     assert (first.worker, first.rounds, first.concurrency, len(first.case_hash or "")) == ("gw1", 3, 1, 64)
@@ -232,12 +239,13 @@ def test_failed_warmup_ends_a_concurrent_cell() -> None:
 
 
 def test_interrupt_keeps_what_was_measured() -> None:
-    def stop(run: CellRun) -> None:
-        if len(run.records) == 3:
+    def stop(record: Record) -> Record:
+        if record.round == 2:
             signal.raise_signal(signal.SIGINT)
+        return record
 
     with FaultServer([Read(), response(WHOLE), Read(), response(WHOLE), Read(), Wait()]) as server:
-        run = run_of(server.url, cell(rounds=20, warmup=0, concurrency=2), on_record=stop)
+        run = run_of(server.url, cell(rounds=20, warmup=0, concurrency=2), keep=stop)
         with pytest.raises(KeyboardInterrupt):
             run.run()
     assert len(run.records) >= 3
