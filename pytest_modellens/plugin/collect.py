@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
+import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,12 +89,21 @@ class SuiteModule(pytest.Module):
         test.__signature__ = _signature(body)  # type: ignore[attr-defined]
         for mark in case.marks:
             try:
-                decorator: Any = getattr(pytest.mark, mark)
-            # Under --strict-markers, under -W error, and for a name that begins with "_".
-            except (pytest.fail.Exception, pytest.PytestUnknownMarkWarning, AttributeError) as exc:
+                self._decorator(mark)(test)
+            # Under --strict-markers, and for a name that begins with "_".
+            except (pytest.fail.Exception, AttributeError) as exc:
                 raise self.CollectError(f"{self.shown_path}:{case.line}: marks: {exc}") from None
-            decorator(test)
         return test
+
+    def _decorator(self, mark: str) -> Any:
+        """Return a mark by its name; the suite's line registers one that the project does not know."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pytest.PytestUnknownMarkWarning)
+            try:
+                return getattr(pytest.mark, mark)
+            except pytest.PytestUnknownMarkWarning:
+                self.config.addinivalue_line("markers", f"{mark}: given in {self.shown_path}")
+                return getattr(pytest.mark, mark)
 
 
 # The bodies of all cases. pytest reads the names of their arguments: `provider` is there to be parametrized.

@@ -113,13 +113,18 @@ def test_marks_skip_and_xfail_mean_what_they_mean(suite: Project, server: FakeSe
     assert len(suite.result.records) == 3
 
 
+def test_mark_of_a_suite_needs_no_registration(suite: Project, server: FakeServer) -> None:
+    suite.suite(SUITE.replace("[smoke]", "[my_own]"))
+    result = suite.run(server, "-m", "my_own", "-W", "error")
+    result.assert_outcomes(passed=1, deselected=3)
+
+
 @pytest.mark.parametrize("name", ["smok", "_private"])
-@pytest.mark.parametrize("strictness", [["--strict-markers"], ["-W", "error"]])
-def test_unknown_mark_is_a_collection_error_with_its_line(
-    suite: Project, silent: FakeServer, name: str, strictness: list[str]
+def test_unknown_mark_is_a_collection_error_where_marks_are_strict(
+    suite: Project, silent: FakeServer, name: str
 ) -> None:
     suite.suite(SUITE.replace("[smoke]", f"[{name}]"))
-    result = suite.run(silent, *strictness)
+    result = suite.run(silent, "--strict-markers")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([f"suites/chat.yaml:4: marks: *{name}*" if name == "smok" else "*chat.yaml:4: marks:*"])
     result.stdout.no_fnmatch_line("*Traceback*")
