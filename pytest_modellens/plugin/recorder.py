@@ -104,6 +104,7 @@ class Recorder:
         try:
             self._folder = RunFolder.create(results, name, now=datetime.now(UTC))
             self._config.stash[RUN_FOLDER] = str(self._folder.path)
+            self._meta["started_at"] = self._folder.started_at
             options = {**asdict(self._settings), "arguments": list(self._config.invocation_params.args)}
             self._meta["environment"] = collect(options, rootdir=self._config.rootpath)
             for more in self._config.hook.pytest_modellens_environment(config=self._config):

@@ -8,14 +8,14 @@ from pytest_modellens.record import METRIC_DEFINITIONS
 from pytest_modellens.stats.percentile import percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_modellens.report.series import CellOf
     from pytest_modellens.report.source import ReportRun
 
 __all__ = ["about", "client_and_server", "notes", "run_notes", "subject"]
 
-_SERVER_NAMES = {"queue_ms": "queue", "prefill_ms": "prefill", "decode_ms": "decode"}
+_SERVER_NAMES = {"server_queue_ms": "queue", "server_prefill_ms": "prefill", "server_decode_ms": "decode"}
 
 
 def about(run: ReportRun) -> list[tuple[str, str]]:
@@ -107,11 +107,15 @@ def client_and_server(cell: CellOf) -> list[tuple[str, str, str]]:
         return []
     ttft, whole = percentile(columns["ttft_ms"], 50), percentile(columns["total_time_ms"], 50)
     medians = {name: percentile(values, 50) for name, values in server.items()}
-    rows = [("until the first token", _ms(ttft), _listed(medians, ("queue_ms", "prefill_ms")))]
-    rest = None if ttft is None or whole is None else whole - ttft
-    rows.append(("from there to the end", _ms(rest), _listed(medians, ("decode_ms",))))
-    others = [name for name in medians if name not in _SERVER_NAMES]
-    return [*rows, *((name.removesuffix("_ms"), "–", _ms(medians[name])) for name in sorted(others)[:6])]
+    if ttft is None or whole is None:
+        rows = [("the whole answer", _ms(whole), _listed(medians, _SERVER_NAMES))]
+    else:
+        rows = [
+            ("until the first token", _ms(ttft), _until_first(medians)),
+            ("from there to the end", _ms(whole - ttft), _listed(medians, ("server_decode_ms",))),
+        ]
+    others = sorted(name for name in medians if name not in {*_SERVER_NAMES, "server_ttft_ms"})[:6]
+    return [*rows, *((name.removeprefix("server_").removesuffix("_ms"), "–", _ms(medians[name])) for name in others)]
 
 
 def run_notes(runs: Sequence[ReportRun]) -> list[str]:
@@ -156,7 +160,13 @@ def _floor(floor: Mapping[str, Any]) -> str:
     return f"this machine measures within {tolerance:.0%} up to {streams} streams at once (modellens selfcheck)"
 
 
-def _listed(medians: Mapping[str, float | None], names: Sequence[str]) -> str:
+def _until_first(medians: Mapping[str, float | None]) -> str:
+    parts = _listed(medians, ("server_queue_ms", "server_prefill_ms"))
+    whole = medians.get("server_ttft_ms")
+    return parts if whole is None else _ms(whole) + (f", of it {parts}" if parts != "–" else "")
+
+
+def _listed(medians: Mapping[str, float | None], names: Iterable[str]) -> str:
     parts = [f"{_SERVER_NAMES[name]} {_ms(medians[name])}" for name in names if medians.get(name) is not None]
     return " + ".join(parts) or "–"
 

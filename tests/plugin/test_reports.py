@@ -32,6 +32,7 @@ def test_run_ends_with_the_path_of_its_report(project: Project, server: FakeServ
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert "All good: 6 requests in 3 cells, none failed" in html
     assert "What is the capital of France?" in html
+    assert "<dt>started</dt>" in html
     assert {path.suffix for path in folder.iterdir()} == {".html", ".csv", ".json", ".jsonl"}
 
 

@@ -74,7 +74,7 @@ def record(number: Any = 0, *, speed: Any = 1.0, **changes: Any) -> dict[str, An
         "prompt_tokens": 12,
         "completion_tokens": 8,
         "tokens_source": "usage",
-        "server_timings": {"queue_ms": 5.0, "prefill_ms": ttft - 10, "decode_ms": 8 * gap},
+        "server_timings": {"server_queue_ms": 5.0, "server_prefill_ms": ttft - 10, "server_decode_ms": 8 * gap},
         "clock": "kernel",
         "timeline": {
             "scheduled_ns": 0,

@@ -194,7 +194,8 @@ def test_sweep_without_a_bend_has_no_knee(points: list[LoadPoint]) -> None:
 
 
 def test_bars_of_a_request_are_where_its_time_went() -> None:
-    row = runs.record(ttft_ms=100.0, total_time_ms=180.0, server_timings={"queue_ms": 30.0}, schedule_delay_ms=5.0)
+    timings = {"server_queue_ms": 30.0}
+    row = runs.record(ttft_ms=100.0, total_time_ms=180.0, server_timings=timings, schedule_delay_ms=5.0)
     assert spans([row]) == [Span(0.0, 5.0, 30.0, 70.0, 80.0)]
     loaded = runs.record(ttft_ms=None, total_time_ms=50.0, server_timings={}, sent_ns=2_000_000)
     assert spans([loaded]) == [Span(2.0, 0.0, 0.0, 50.0, 0.0)]

@@ -50,7 +50,7 @@ def spans(records: Iterable[Mapping[str, Any]]) -> list[Span]:
                 continue
             total = ended / 1e6
         ttft = record.get("ttft_ms")
-        queue = min((record.get("server_timings") or {}).get("queue_ms") or 0.0, ttft or total)
+        queue = min((record.get("server_timings") or {}).get("server_queue_ms") or 0.0, ttft or total)
         sent = record.get("sent_ns")
         found.append(
             Span(
