@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["RAPL", "CpuEnergy", "gpu_energy", "joules_per_token"]
+__all__ = ["RAPL", "CpuEnergy", "energy_within", "gpu_energy", "joules_per_token"]
+
+_SAMPLES_EACH = 4
+"""Looks at a counter that a request must have on average: what is used between two of them is shared out by time."""
+
+_NOT_APART = "two servers were asked in turn, and the samples do not tell the energy of one from that of the other"
 
 RAPL = Path("/sys/class/powercap")
 """Linux' power capping framework, whose driver for Intel's and AMD's counters is called intel-rapl on both."""
@@ -76,6 +81,49 @@ def gpu_energy(series: Sequence[Mapping[str, Any]], gpus: Sequence[int]) -> tupl
     if integrated and None not in integrated:
         return sum(value for value in integrated if value is not None), "power"
     return None, None
+
+
+def energy_within(
+    series: Sequence[Mapping[str, Any]], gpus: Sequence[int], spans: Sequence[tuple[float, float]]
+) -> dict[str, float | str | None]:
+    """Return the energy of a server that others were asked in turn with: what was used in `spans`, while it answered.
+
+    The counters say it where they were looked at often enough; where they were not, it is None, and a note says so.
+    Power is no help: drivers give it as a mean over about a second, which the other server's answers are in, too.
+
+    Args:
+        series: samples.
+        gpus: the server's.
+        spans: when its requests began and ended, in ms since the sampler began.
+    """
+    counted = [_within(_points(series, index, "energy_j"), spans) for index in gpus]
+    gpu = sum(value for value in counted if value is not None) if counted and None not in counted else None
+    looks = [(row["at_ms"] / 1000, row["cpu_energy_j"]) for row in series if row["cpu_energy_j"] is not None]
+    cpu = _within(looks, spans)
+    found: dict[str, float | str | None] = {
+        "gpu_energy_j": gpu,
+        "gpu_energy_source": None if gpu is None else "counter",
+        "cpu_energy_j": cpu,
+    }
+    if gpu is None and any(_points(series, index, name) for index in gpus for name in ("energy_j", "power_w")):
+        found["gpu_energy_note"] = _NOT_APART
+    if cpu is None and looks:
+        found["cpu_energy_note"] = _NOT_APART
+    return found
+
+
+def _within(points: Sequence[tuple[float, float]], spans: Sequence[tuple[float, float]]) -> float | None:
+    """Return how much a counter rose in `spans`; None where it was looked at too seldom, or not all the time."""
+    import numpy as np
+
+    if not spans or len(points) < 2 or any(after[1] < before[1] for before, after in pairwise(points)):
+        return None
+    at, values = np.array(points).T
+    ends = np.array(spans) / 1000
+    looks = sum(int(np.count_nonzero((low <= at) & (at <= high))) for low, high in ends)
+    if looks < _SAMPLES_EACH * len(spans) or ends.min() < at[0] or ends.max() > at[-1]:
+        return None
+    return float(np.diff(np.interp(ends, at, values), axis=1).sum())
 
 
 def joules_per_token(summary: Mapping[str, Any], tokens: int | None) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.hardware.energy import CpuEnergy, gpu_energy
+from pytest_modellens.hardware.energy import CpuEnergy, energy_within, gpu_energy
 from pytest_modellens.hardware.gpu import Gpu, GpuReader, process_memory_mb, total
 from pytest_modellens.hardware.process import MIN_SPAN_S, ProcessTree, TreeReading, find_listener
 from pytest_modellens.hardware.system import read_cpu_percent, read_memory
@@ -90,6 +90,20 @@ class HardwareSampler(Watcher):
         flat["gpu_note"] = self._gpus.note
         flat["sampler_note"] = self.watch_note
         return flat
+
+    def energy_within(self, spans: Sequence[tuple[datetime, float]]) -> dict[str, float | str | None]:
+        """Return the energy to put into `summary()` where another server was asked in turn with this one.
+
+        Args:
+            spans: when each of the server's requests began, and how long it took in ms.
+        """
+        series = self.series
+        if not series:
+            return {}
+        # The wall clock is read last in a look: the least difference is the nearest to the truth.
+        began = min(datetime.fromisoformat(row["at"]).timestamp() * 1000 - row["at_ms"] for row in series)
+        begins = [(at.timestamp() * 1000 - began, took_ms) for at, took_ms in spans]
+        return energy_within(series, self._server_gpus(series), [(at, at + took_ms) for at, took_ms in begins])
 
     @property
     def degraded(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +18,12 @@ from pytest_modellens.serverside import judge, total_tokens
 from pytest_modellens.suite.asked import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_modellens.hardware.scraper import ServerScraper
     from pytest_modellens.plugin.stash import Evidence
     from pytest_modellens.providers.base import ProviderAdapter
+    from pytest_modellens.record import Record
     from pytest_modellens.runner import CellRun
     from pytest_modellens.storage.spool import Spool
 
@@ -50,7 +52,7 @@ def watching(
         config: of the session.
         named: the provider behind the label of `run`; None: the one that is asked.
         spool: what keeps the records of `run`, if anything does.
-        is_alone: False where another server is measured in turn: energy is then nobody's own.
+        is_alone: False where another server is measured in turn: energy is then that of the requests alone.
     """
     since = len(run.records)
     scraper = metrics_of(run.provider, is_load=run.load is not None)
@@ -79,8 +81,9 @@ def _add(
     judged = judge(run.records[since:], scraper.summary() if scraper else {}, cache=run.request.cache)
     run.records[since:] = judged.records
     summary = sampler.summary()
-    tokens = total_tokens(judged.records, "completion_tokens") if is_alone else None
-    summary |= joules_per_token(summary, tokens)
+    if not is_alone:
+        summary |= sampler.energy_within(_spans(judged.records))
+    summary |= joules_per_token(summary, total_tokens(judged.records, "completion_tokens"))
     degraded = [*sampler.degraded, *([judged.degraded] if judged.degraded else [])]
     shared = {"hardware": summary, "server": judged.server, "degraded": degraded}
     if spool is not None:
@@ -99,6 +102,13 @@ def _add(
         evidence["cells"].append({**key, **run.load.evidence(), "server": judged.server, "degraded": degraded})
     if degraded:
         evidence["degraded"].append({**key, "reasons": degraded})
+
+
+def _spans(records: Sequence[Record]) -> list[tuple[datetime, float]]:
+    """Return when each request began, and how long it took in ms; none where that is not known of all."""
+    took = [record.total_time_ms for record in records]
+    begins = [datetime.fromisoformat(record.started_at) for record in records]
+    return [] if None in took else [(at, ms) for at, ms in zip(begins, took, strict=True) if ms is not None]
 
 
 def described(provider: ProviderAdapter, label: str, config: pytest.Config) -> dict[str, Any]:

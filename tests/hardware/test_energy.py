@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_modellens.hardware.energy import CpuEnergy, gpu_energy, joules_per_token
+from pytest_modellens.hardware.energy import CpuEnergy, energy_within, gpu_energy, joules_per_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +112,66 @@ def test_energy_of_several_gpus_is_added_from_one_source() -> None:
 )
 def test_energy_by_tokens(summary: Any, tokens: int | None, gpu: float | None, cpu: float | None) -> None:
     assert joules_per_token(summary, tokens) == {"gpu_energy_j_per_token": gpu, "cpu_energy_j_per_token": cpu}
+
+
+def in_turn(*, seconds: int, every_s: float = 0.5) -> list[dict[str, Any]]:
+    """Return samples of counters that rise by 100 J/s in the even turns of `seconds`, which are the server's own, and
+    by 30 J/s in the others; the CPU's by a tenth of that.
+    """
+
+    def risen(at: float) -> float:
+        turns, rest = divmod(at, seconds)
+        own = (turns + 1) // 2 * seconds + (rest if turns % 2 == 0 else 0)
+        return 100 * own + 30 * (at - own)
+
+    count = round(6 * seconds / every_s)
+    return [
+        {
+            "at_ms": 1000 * every_s * number,
+            "cpu_energy_j": risen(every_s * number) / 10,
+            "gpus": [{"index": 0, "energy_j": risen(every_s * number), "power_w": 65.0}],
+        }
+        for number in range(count + 1)
+    ]
+
+
+def turns(seconds: int) -> list[tuple[float, float]]:
+    return [(2000.0 * seconds * number, 2000.0 * seconds * number + 1000 * seconds) for number in range(3)]
+
+
+def test_energy_of_a_server_is_that_of_its_own_turns() -> None:
+    found = energy_within(in_turn(seconds=4), [0], turns(4))
+    assert found == {"gpu_energy_j": 1200.0, "gpu_energy_source": "counter", "cpu_energy_j": 120.0}
+    whole, _ = gpu_energy(in_turn(seconds=4), [0])
+    assert whole == pytest.approx(1200 + 360)
+    others = [(begin + 4000, end + 4000) for begin, end in turns(4)]
+    assert energy_within(in_turn(seconds=4), [0], others)["gpu_energy_j"] == pytest.approx(360)
+
+
+@pytest.mark.parametrize(
+    ("series", "spans"),
+    [
+        (in_turn(seconds=1, every_s=0.5), turns(1)),
+        (in_turn(seconds=4)[1:], turns(4)),
+        (in_turn(seconds=4)[:-12], turns(4)),
+        (in_turn(seconds=4), []),
+        (in_turn(seconds=4)[:1], turns(4)),
+        ([*in_turn(seconds=4)[:20], *in_turn(seconds=4)[5:]], turns(4)),
+    ],
+    ids=["too seldom", "late", "ended early", "nobody knows when", "one look", "counter began again"],
+)
+def test_energy_that_nobody_can_tell_apart_is_none_and_says_so(series: Any, spans: Any) -> None:
+    found = energy_within(series, [0], spans)
+    assert (found["gpu_energy_j"], found["gpu_energy_source"], found["cpu_energy_j"]) == (None, None, None)
+    assert "do not tell the energy of one from that of the other" in str(found["gpu_energy_note"])
+    assert found["cpu_energy_note"] == found["gpu_energy_note"]
+
+
+def test_power_alone_tells_no_server_from_another() -> None:
+    series = [{**row, "cpu_energy_j": None, "gpus": [{"index": 0, "energy_j": None, "power_w": 65.0}]}
+              for row in in_turn(seconds=4)]  # fmt: skip
+    found = energy_within(series, [0], turns(4))
+    assert found["gpu_energy_j"] is None
+    assert "gpu_energy_note" in found
+    assert "cpu_energy_note" not in found, "there is a note already of why the machine has none"
+    assert "gpu_energy_note" not in energy_within(series, [], turns(4))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,6 +28,21 @@ def test_sampler_has_a_sample_at_the_start_and_the_end_of_the_shortest_cell() ->
     assert datetime.fromisoformat(first["at"]).utcoffset() is not None
     assert sampler.summary()["samples"] == 2
     assert sampler.summary()["sampler_note"] is None
+
+
+def test_energy_of_requests_is_looked_up_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = datetime(2026, 11, 21, 20, 30, tzinfo=UTC)
+    # The wall clock is read after the other one, later in one look than in another.
+    walls = [began + timedelta(seconds=at, milliseconds=30 * (at % 2)) for at in range(11)]
+    series = [
+        {"at": wall.isoformat(), "at_ms": 1000.0 * at, "gpus": [], "cpu_energy_j": 10.0 * at}
+        for at, wall in enumerate(walls)
+    ]
+    monkeypatch.setattr(HardwareSampler, "series", series)
+    sampler = HardwareSampler()
+    assert sampler.energy_within([(began + timedelta(seconds=3), 5000.0)])["cpu_energy_j"] == pytest.approx(50)
+    monkeypatch.setattr(HardwareSampler, "series", [])
+    assert sampler.energy_within([(began, 5000.0)]) == {}
 
 
 @pytest.mark.usefixtures("no_nvml")

@@ -13,6 +13,7 @@ import pytest
 from pytest_modellens.cli import main
 from pytest_modellens.errors import StorageError
 from pytest_modellens.gate.calibrations import FOLDER
+from pytest_modellens.hardware.sampler import HardwareSampler
 from pytest_modellens.plugin import sides
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
@@ -93,7 +94,7 @@ def failing(after: int) -> Any:
     return answer
 
 
-def test_energy_of_two_servers_in_turn_is_nobody_s_per_token(
+def test_energy_of_answers_that_are_too_short_to_tell_is_nobody_s(
     project: Project, server: FakeServer, old: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joules = count()
@@ -102,9 +103,10 @@ def test_energy_of_two_servers_in_turn_is_nobody_s_per_token(
     project.run(server).assert_outcomes(passed=1)
     project.run(server, *ab(old), "--modellens-blocks=3").assert_outcomes(passed=1)
     alone, beside = (read_run(folder).records[-1]["hardware"] for folder in project.folders)
-    assert None not in (alone["cpu_energy_j"], beside["cpu_energy_j"])
+    assert alone["cpu_energy_j"] is not None
     assert alone["cpu_energy_j_per_token"] == alone["cpu_energy_j"] / 6
-    assert beside["cpu_energy_j_per_token"] is None
+    assert (beside["cpu_energy_j"], beside["cpu_energy_j_per_token"]) == (None, None)
+    assert "two servers were asked in turn" in beside["cpu_energy_note"]
 
 
 def test_unchanged_server_passes_at_the_first_look(sided: Project, server: FakeServer, old: FakeServer) -> None:
@@ -147,6 +149,23 @@ def test_arms_stand_apart_in_everything_that_is_kept(sided: Project, server: Fak
     assert {(row["provider"], row["arm"]) for row in rows} == {("baseline", "baseline"), ("llamacpp", "candidate")}
     with (sided.folders[0] / "summary.csv").open(encoding="utf-8", newline="") as file:
         assert [row["provider"] for row in csv.DictReader(file)] == ["llamacpp", "baseline"] * 3
+
+
+def test_energy_of_each_server_is_that_of_its_own_requests(
+    sided: Project, server: FakeServer, old: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def energy_within(self: HardwareSampler, spans: list[Any]) -> dict[str, Any]:
+        asked.append(len(spans))
+        return {"cpu_energy_j": 14.0}
+
+    monkeypatch.setattr(HardwareSampler, "energy_within", energy_within)
+    sided.run(server, *ab(old), "--modellens-blocks=6", "-k", "capital").assert_outcomes(passed=1)
+    assert asked == [7, 7], "six blocks and a warm-up each"
+    summaries = [record["hardware"] for record in sided.result.records]
+    tokens = [record["completion_tokens"] for record in records(sided, "baseline")]
+    assert {one["cpu_energy_j_per_token"] for one in summaries} == {14.0 / (7 * tokens[0])}
 
 
 def test_servers_are_asked_in_turn_and_in_either_order(sided: Project) -> None:
