@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry, fontManager
+from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager
 
 from pytest_modellens.report.plots.distributions import ecdf, strip
 from pytest_modellens.report.plots.estimates import MOST_ROWS, forest, intervals
-from pytest_modellens.report.plots.glyphs import make_drawable
+from pytest_modellens.report.plots.glyphs import _look_for_new_fonts, make_drawable
 from pytest_modellens.report.plots.hardware import hardware
 from pytest_modellens.report.plots.history import history
 from pytest_modellens.report.plots.loads import LoadPoint, goodput, knee, sweep
@@ -25,6 +25,9 @@ from pytest_modellens.report.plots.style import DARK, LIGHT
 from tests.report import runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from pytest_modellens.report.plots.plot import Plot
 
 POINTS = [LoadPoint(n, 200 * n / (1 + n / 9), 40 + 0.5 * n**1.6, 0.9, 0.8, 0.95) for n in (1, 2, 4, 8, 16, 32)]
@@ -40,7 +43,9 @@ def plots(text: str = "vllm") -> dict[str, Plot]:
         ecdf("ecdf", series, what="TTFT", unit="ms"),
         strip("strip", series, what="TTFT", unit="ms"),
         intervals("intervals", named, what="tokens/s", unit="1/s", series=["a", text]),
-        forest("forest", named, what="tokens/s", better="higher", overall=Estimate("over all", 1.05, 1.0, 1.1)),
+        forest(
+            "forest", named, what="tokens/s", than=text, better="higher", overall=Estimate("over all", 1.05, 1.0, 1.1)
+        ),
         sweep("sweep", {text: POINTS, "b": POINTS[:3]}, latency="TTFT", throughput="tok/s", is_rate=False, slo_ms=90),
         goodput("goodput", {text: POINTS, "b": POINTS[:2]}, is_rate=True),
         waterfall("waterfall", spans([*rows, runs.failure(timeline={"ended_ns": 5_000_000})]), of=text),
@@ -53,6 +58,7 @@ def plots(text: str = "vllm") -> dict[str, Plot]:
 
 
 NAMES = sorted(plots())
+NEEDED = "needs a font with Chinese characters (apt-get install fonts-wqy-microhei)"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,6 +126,14 @@ def test_names_in_any_script_are_drawn_without_a_warning(name: str) -> None:
     assert plots("日本語のモデル \U0001f642 हिन्दी")[name].image("png").startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def look_again() -> Iterator[None]:
+    """Fonts are looked for as if for the first time, here and afterwards."""
+    _look_for_new_fonts.cache_clear()
+    yield
+    _look_for_new_fonts.cache_clear()
+
+
 def figure_with(text: str) -> Figure:
     figure = Figure()
     axes = figure.subplots()
@@ -128,9 +142,11 @@ def figure_with(text: str) -> Figure:
     return figure
 
 
+@pytest.mark.usefixtures("look_again")
 def test_characters_without_a_font_are_drawn_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     only = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
     monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", only)
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
     figure = figure_with("日本 é")
     make_drawable(figure)
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
@@ -139,12 +155,13 @@ def test_characters_without_a_font_are_drawn_as_escapes(monkeypatch: pytest.Monk
     assert [label.get_text() for label in axes.get_yticklabels()] == [r"\u65e5\u672c é", "plain"]
     long = figure_with("日本語" * 9)
     make_drawable(long)
-    assert len(long.axes[0].get_title()) == 32
+    assert len(long.axes[0].get_title()) == 24
 
 
 def test_characters_that_an_installed_font_has_are_drawn_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fonts = [FontEntry(name=name) for name in ("Noto Sans CJK JP", "Noto Color Emoji", "Courier")]
     monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", fonts)
+    monkeypatch.setattr("pytest_modellens.report.plots.glyphs._look_for_new_fonts", lambda: None)
     has = {"DejaVu Sans": {ord("é"), ord("p")}, "Noto Sans CJK JP": {ord("日")}}
     monkeypatch.setattr("pytest_modellens.report.plots.glyphs._characters", lambda family: has.get(family, set()))
     figure = figure_with("日本")
@@ -153,9 +170,58 @@ def test_characters_that_an_installed_font_has_are_drawn_in_it(monkeypatch: pyte
     assert figure.axes[0].title.get_fontfamily() == ["DejaVu Sans", "Noto Sans CJK JP"]
 
 
+@pytest.mark.usefixtures("look_again")
+def test_font_that_was_installed_after_matplotlib_had_looked_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = next((path for path in findSystemFonts() if path.endswith("wqy-microhei.ttc")), None)
+    if source is None:
+        pytest.fail(NEEDED, pytrace=False)
+    new, broken = tmp_path / "wqy-WenQuanYi.ttc", tmp_path / "NotoSansCJK.ttc"
+    new.symlink_to(source)
+    broken.write_text("no font")
+    only = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", only)
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [str(broken), str(new)])
+    figure = figure_with("首都")
+    make_drawable(figure)
+    assert figure.axes[0].get_title() == "首都"
+
+
+def test_wide_name_is_cut_to_its_room() -> None:
+    assert label("首都" * 20, 10) == "首都首都…"
+    assert label("capital", 10) == "capital"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_name_in_chinese_is_drawn_in_a_real_font(theme: str, caplog: pytest.LogCaptureFixture) -> None:
+    name, family = "首都是哪里", "WenQuanYi Micro Hei"
+    figure = figure_with(name)
+    make_drawable(figure)
+    if family not in {font.name for font in fontManager.ttflist}:
+        pytest.fail(NEEDED, pytrace=False)
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    axes = figure.axes[0]
+    assert axes.get_title() == name
+    assert [label.get_text() for label in axes.get_yticklabels()] == [name, "plain"]
+    # What is drawn is the characters: in a font without them, all are the same box.
+    ink = {one: drawn(one, theme) for one in name}
+    assert len({*ink.values()}) == len(name)
+    assert drawn("\U000e0100", theme) not in ink.values()
+    # A title, which is bold.
+    assert waterfall("w", spans(runs.records(3)), of=name).image("png", theme)
+    assert caplog.text == ""
+
+
+def drawn(character: str, theme: str) -> bytes:
+    """Return a PNG with one character as a case's name."""
+    row = Estimate(character, 1.0)
+    return intervals("i", [row], what="a", unit="b").image("png", theme)
+
+
 def test_numbers_of_a_page_are_those_that_were_drawn() -> None:
     near = [Estimate("a", 0.97, 0.95, 0.99), Estimate("b", 1.02, 1.01, 1.04)]
-    svg = forest("f", near, what="TTFT", better="lower").inline()
+    svg = forest("f", near, what="TTFT", than="a", better="lower").inline()
     drawn = {text for text in re.findall(r">([^<]*)</text>", svg) if text.endswith("×")}
     assert {"1×", "0.95×"} <= drawn
     assert len(drawn) == svg.count("×</text>")

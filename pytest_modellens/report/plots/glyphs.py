@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ _FONT = "DejaVu Sans"
 _WITH_MORE = re.compile(
     r"CJK|Noto Sans|WenQuanYi|Droid Sans Fallback|Arial Unicode|PingFang|Hiragino|YaHei|Yu Gothic|MS Gothic|Malgun|IPA"
 )
-_LONGEST = 32
+_LONGEST = 24
+"""Characters of an escaped name, which are wider than most."""
 
 
 def make_drawable(figure: Figure) -> None:
@@ -33,7 +36,12 @@ def make_drawable(figure: Figure) -> None:
         return
     families = _families(lacking)
     for text in texts:
-        text.set_fontfamily([_FONT, *families])
+        is_bold, is_lacking = text.get_fontweight() == "bold", bool(lacking & {*text.get_text()})
+        # Few of these fonts are there in bold, and matplotlib complains of each that is not.
+        if is_lacking or not is_bold:
+            text.set_fontfamily([_FONT, *families])
+        if is_lacking and is_bold:
+            text.set_fontweight("normal")
     lost = {one for one in lacking if not any(ord(one) in _characters(family) for family in families)}
     for text in texts:
         text.set_text(_escaped(text.get_text(), lost))
@@ -59,6 +67,7 @@ def _families(lacking: Iterable[str]) -> list[str]:
     """Return installed fonts that have some of the characters, as few as needed."""
     from matplotlib.font_manager import fontManager
 
+    _look_for_new_fonts()
     left, found = {*lacking}, []
     # Fonts of pictures in colour cannot be drawn.
     for name in sorted({font.name for font in fontManager.ttflist if _WITH_MORE.search(font.name)}):
@@ -67,6 +76,19 @@ def _families(lacking: Iterable[str]) -> list[str]:
             found.append(name)
             left -= has
     return found
+
+
+@lru_cache(maxsize=1)
+def _look_for_new_fonts() -> None:
+    """Have matplotlib know the fonts that were installed after it listed them, once a process."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {Path(font.fname) for font in fontManager.ttflist}
+    for path in map(Path, findSystemFonts()):
+        if path not in known:
+            # Whatever lies in a folder of fonts is not always one.
+            with contextlib.suppress(RuntimeError, OSError, ValueError):
+                fontManager.addfont(path)
 
 
 @lru_cache(maxsize=32)

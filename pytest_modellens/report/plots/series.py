@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_modellens.report.lines import clipped
 from pytest_modellens.stats.percentile import median_interval, percentile
 from pytest_modellens.text import printable
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_modellens.report.summary import Distribution
     from pytest_modellens.stats.percentile import Interval
 
-__all__ = ["Estimate", "Series", "estimate_of", "label", "median_of", "thinned"]
+__all__ = ["Estimate", "Series", "estimate_of", "label", "median_of", "thinned", "with_unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,13 @@ def _estimate(label: str, value: float, interval: Interval | None, series: int) 
 
 
 def label(text: str, limit: int = 32) -> str:
-    """Return `text` from elsewhere as a plot may show it: on one line, no longer than `limit`."""
-    shown = printable(text, limit=10 * limit)
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+    """Return `text` from elsewhere as a plot may show it: on one line, no wider than `limit` letters."""
+    return clipped(printable(text, limit=10 * limit), limit)
+
+
+def with_unit(what: str, unit: str) -> str:
+    """Return what an axis shows; `unit` is empty where `what` says it."""
+    return f"{what}, {unit}" if unit else what
 
 
 def thinned(values: Iterable[float], most: int) -> list[float]:
