@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_modellens.report.bounded import bounds_verdict
 from pytest_modellens.report.decision import decisions
 from pytest_modellens.report.gated import gate_verdict
 from pytest_modellens.report.series import short_names
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["banner"]
 
 
-def banner(runs: Sequence[ReportRun], cells: Sequence[CellOf], found: Sequence[Comparison] = ()) -> list[Verdict]:
+def banner(runs: Sequence[ReportRun], cells: Sequence[CellOf], found: Sequence[Comparison]) -> list[Verdict]:
     """Return the verdicts on `runs`: what is wrong by the gate, then how they compare, then whether they are sound.
 
     Args:
@@ -29,8 +30,9 @@ def banner(runs: Sequence[ReportRun], cells: Sequence[CellOf], found: Sequence[C
         found: comparisons of these.
     """
     names = short_names(runs) if len(runs) > 1 else [""]
-    gated = [verdict for run, name in zip(runs, names, strict=True) if (verdict := gate_verdict(run, name=name))]
-    sound = soundness(cells, is_finished=all(run.is_finished for run in runs))
+    said = [of(run, name=name) for run, name in zip(runs, names, strict=True) for of in (gate_verdict, bounds_verdict)]
+    gated = [verdict for verdict in said if verdict is not None]
+    sound = soundness(cells, cut_off=[name for run, name in zip(runs, names, strict=True) if not run.is_finished])
     wrong = [verdict for verdict in gated if verdict.level != "good"]
     right = [verdict for verdict in gated if verdict.level == "good"]
     if right and not wrong and sound.level == "bad":

@@ -86,6 +86,8 @@ class CellData:
         """The server's own numbers over the cell; empty without any."""
         self.definitions: set[Any] = set()
         """Versions of the metric definitions, of all records."""
+        self.is_baseline = False
+        """True for the baseline of two servers that were asked in turn."""
         self.averaged: list[Mapping[str, Any]] = []
         """The first `KEPT` averaged records."""
         self.failed: list[Mapping[str, Any]] = []
@@ -94,6 +96,7 @@ class CellData:
     def add(self, record: Mapping[str, Any] | Brief) -> None:
         """Take in one record; warm-up and transient ones count only where they failed."""
         self.definitions.add(record.get("metric_definitions"))
+        self.is_baseline = record.get("arm") == "baseline"
         self.facts["degraded"].update(record.get("degraded") or ())
         self.facts["notes"].update(record.get("notes") or ())
         self.server_side = self.server_side or record.get("server") or {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.report.columns import METRICS
 from pytest_modellens.report.comparison import comparisons
+from pytest_modellens.report.pairs import OVERALL
 from pytest_modellens.report.plots.distributions import ecdf, strip
 from pytest_modellens.report.plots.estimates import forest, intervals
 from pytest_modellens.report.plots.hardware import hardware
@@ -35,7 +36,7 @@ def overview_plots(cells: Sequence[CellOf]) -> list[Plot]:
         rows = sorted((row for row in found if row), key=_order(cells))
         if rows:
             what = METRICS[metric]
-            plots.append(intervals(f"all-{_hyphens(metric)}", rows, what=what.label, unit=what.unit, series=labels))
+            plots.append(intervals(f"all-{_hyphens(metric)}", rows, what=what.label, unit=_unit(metric), series=labels))
     return plots
 
 
@@ -47,8 +48,8 @@ def case_plots(name: str, cells: Sequence[CellOf]) -> list[Plot]:
     if len(cells) > 1 or max((len(one.values) for one in series["ttft_ms"]), default=0) >= _MANY:
         for metric in ("ttft_ms", "tokens_per_second"):
             if series[metric]:
-                of = METRICS[metric]
-                plots.append(strip(f"{name}-{_hyphens(metric)}", series[metric], what=of.label, unit=of.unit))
+                what = METRICS[metric].label
+                plots.append(strip(f"{name}-{_hyphens(metric)}", series[metric], what=what, unit=_unit(metric)))
         if series["ttft_ms"]:
             plots.append(ecdf(f"{name}-ttft", series["ttft_ms"], what="TTFT", unit="ms"))
     if series["itl_ms"]:
@@ -111,8 +112,9 @@ def comparison_plot(comparison: Comparison) -> Plot | None:
         f"ratio-{_hyphens(comparison.metric)}-{comparison.second.number}",
         rows,
         what=METRICS[comparison.metric].label,
+        than=comparison.first.label,
         better=METRICS[comparison.metric].better,
-        overall=None if whole is None or len(rows) < 2 else Estimate("over all", whole.value, whole.low, whole.high),
+        overall=None if whole is None or len(rows) < 2 else Estimate(OVERALL, whole.value, whole.low, whole.high),
     )
 
 
@@ -157,6 +159,11 @@ def _order(cells: Sequence[CellOf]) -> Any:
     """Return a key that puts estimates of one case beside each other, cases in the order of first appearance."""
     names = {name: at for at, name in enumerate(dict.fromkeys(cell.name for cell in cells))}
     return lambda estimate: (names[estimate.label], estimate.series)
+
+
+def _unit(metric: str) -> str:
+    """Return the unit to write after a metric's label; empty where the label says it."""
+    return "" if "/" in METRICS[metric].label else METRICS[metric].unit
 
 
 def _hyphens(metric: str) -> str:

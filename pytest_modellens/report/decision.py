@@ -54,8 +54,9 @@ def decide(comparisons: Sequence[Comparison], first: Sequence[CellOf], second: S
         title = f"A trade-off: {quick} generates faster, {early} answers sooner"
         return Verdict("unsure", "comparison", title, tuple(sentences))
     better, other = (b, a) if 1 in signs.values() else (a, b)
+    sentences.insert(0, f"Of these two, {better} is the one to deploy.")
     sentences += _against(known, sign=1 if better == b else -1, better=better)
-    sentences.append(f"Of these two, {better} is the one to deploy. {_how_sure(known, sure)}")
+    sentences.append(_how_sure(known, sure))
     little = all(one.overall is not None and one.overall.is_near for one in known)
     by = f", by less than {100 * NEAR:.0f} %" if little else ""
     return Verdict("good", "comparison", f"{better} is faster than {other}{by}", tuple(sentences))
@@ -135,10 +136,10 @@ def _how_sure(known: Sequence[Comparison], sure: dict[str, float]) -> str:
     p = min(sure.values())
     pairs = f"{float(f'{1 / p:.2g}'):,.0f}" if p > 1e-4 else "more than 10,000"
     if known[0].is_one_session:
-        return f"How sure that is: of {pairs} pairs of servers that are equally fast, one would look this different."
+        return f"How sure that is: one of {pairs} pairs of equally fast servers would look this different by chance."
     return (
-        f"How sure that is: of {pairs} pairs of single runs of one unchanged server, one would look this different, if "
-        f"sessions here differ by {_sessions(known)}."
+        f"How sure that is: one of {pairs} pairs of runs of an unchanged server would look this different by chance, "
+        f"if sessions on this machine differ by {_sessions(known)}."
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["about", "client_and_server", "notes", "run_notes", "subject"]
 
+_SHOWN = 3
 _SERVER_NAMES = {"server_queue_ms": "queue", "server_prefill_ms": "prefill", "server_decode_ms": "decode"}
 
 
@@ -50,7 +51,14 @@ def subject(runs: Sequence[ReportRun]) -> str:
     providers = dict.fromkeys(cell.key.provider for run in runs for cell in run.summaries)
     machines = dict.fromkeys(_machine(_mapping(_mapping(run.meta.get("environment")).get("machine"))) for run in runs)
     days = dict.fromkeys(str(run.meta.get("started_at") or "")[:10] for run in runs)
-    return " · ".join(", ".join(filter(None, parts)) for parts in (models, providers, machines, days) if any(parts))
+    suites = dict.fromkeys(cell.key.suite for run in runs for cell in run.summaries)
+    about = (_few(suites), models, providers, machines, days)
+    return " · ".join(", ".join(filter(None, parts)) for parts in about if any(parts))
+
+
+def _few(names: Iterable[str]) -> list[str]:
+    (*shown,) = names
+    return shown if len(shown) <= _SHOWN else [*shown[:_SHOWN], f"{len(shown) - _SHOWN} more"]
 
 
 def notes(cell: CellOf) -> list[str]:

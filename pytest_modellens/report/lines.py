@@ -56,4 +56,7 @@ def folded(text: str, width: int, *, indent: str = "", then: str | None = None) 
     """Return `text` in lines of `width` columns at most, the first after `indent`, the others after `then`."""
     import wcwidth
 
-    return wcwidth.wrap(text, width, initial_indent=indent, subsequent_indent=indent if then is None else then)
+    # A number and its "%" stay together.
+    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = wcwidth.wrap(whole, width, initial_indent=indent, subsequent_indent=indent if then is None else then)
+    return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines]

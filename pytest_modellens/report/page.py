@@ -10,14 +10,17 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.errors import MissingExtraError, StorageError
+from pytest_modellens.gate.session import case_key
 from pytest_modellens.report import charts
 from pytest_modellens.report.answers import Answer, answers_of, failures_of
 from pytest_modellens.report.banner import banner
+from pytest_modellens.report.bounded import bounded_cases
 from pytest_modellens.report.cells import KEPT
 from pytest_modellens.report.columns import METRICS
 from pytest_modellens.report.comparison import comparisons
 from pytest_modellens.report.facts import about, client_and_server, notes, run_notes, subject
 from pytest_modellens.report.gated import gated_cases
+from pytest_modellens.report.pairs import pairs
 from pytest_modellens.report.series import CellOf, cells_of, short_names
 from pytest_modellens.report.table import short
 from pytest_modellens.storage.whole import write_whole
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.report.plots.plot import Plot
     from pytest_modellens.report.source import ReportRun
+    from pytest_modellens.report.summary import Distribution
 
 __all__ = ["BUDGET", "page", "write_page"]
 
@@ -98,10 +102,15 @@ def page(
         policy=_policy(style, script),
         made_at=(now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
         verdicts=banner(runs, cells, found),
-        gates=[(name, rows) for name, run in zip(short_names(runs), runs, strict=True) if (rows := gated_cases(run))],
+        gates=_by_run(runs, gated_cases),
+        bounds=_by_run(runs, bounded_cases),
+        called=_called(cells),
         subject=subject(runs),
         facts=[(run, about(run)) for run in runs],
-        comparisons=[(one, None if (plot := charts.comparison_plot(one)) is None else _drawn(plot)) for one in found],
+        pairs=[
+            (pair, [_drawn(plot) for one in pair.comparisons if (plot := charts.comparison_plot(one))])
+            for pair in pairs(found)
+        ],
         overview=[_drawn(plot) for plot in charts.overview_plots(cells)],
         loads=[cell for cell in cells if cell.summary.load],
         load_plots=[_drawn(plot) for plot in charts.load_plots(cells)],
@@ -109,10 +118,11 @@ def page(
         cases=cases,
         anchors={(cell.run.name, cell.summary.key): case.anchor for case in cases for cell in case.cells},
         hardware=[(name, _drawn(plot)) for name, plot in charts.run_plots(runs)],
-        fastest=max((cell.summary.tokens_per_second.p50 or 0.0 for cell in cells), default=0.0),
+        fastest=max((_most(cell.summary.tokens_per_second) for cell in cells), default=0.0),
         notes=run_notes(runs),
         metrics=METRICS,
         has_several=len({cell.series.number for cell in cells}) > 1,
+        has_suites=len({cell.summary.key.suite for cell in cells}) > 1,
         kept=KEPT,
         is_large=any(cell.summary.n_averaged > KEPT for cell in cells),
     )
@@ -129,11 +139,34 @@ def write_page(path: Path, html: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, html.encode("utf-8", "replace"))
     except OSError as exc:
-        raise StorageError(f"{path}: the report cannot be written ({exc.strerror})") from exc
+        how = "choose another file with --modellens-report, or -o of modellens report"
+        raise StorageError(f"{path}: the report cannot be written ({exc.strerror}; {how})") from exc
+
+
+def _most(distribution: Distribution) -> float:
+    """Return the largest number that is shown of a distribution."""
+    return distribution.interval.high if distribution.interval else distribution.p50 or 0.0
 
 
 def _title(runs: Sequence[ReportRun]) -> str:
     return printable(runs[0].name) if len(runs) == 1 else f"{len(runs)} runs compared"
+
+
+def _by_run(runs: Sequence[ReportRun], rows_of: Callable[[ReportRun], list[Any]]) -> list[tuple[str, list[Any]]]:
+    """Return what there is of each run, with the run's name."""
+    return [(name, rows) for name, run in zip(short_names(runs), runs, strict=True) if (rows := rows_of(run))]
+
+
+def _called(cells: Sequence[CellOf]) -> dict[str, str]:
+    """Return what to call the cases that gates name by their keys."""
+    several = len({cell.summary.key.provider for cell in cells}) > 1
+    return {
+        printable(case_key({**cell.summary.key._asdict(), "params": cell.summary.params})): f"{cell.name} · "
+        f"{printable(cell.summary.key.provider)}"
+        if several
+        else cell.name
+        for cell in cells
+    }
 
 
 def _cases(cells: Sequence[CellOf], on_progress: Callable[[str], None]) -> list[_Case]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CellOf", "SeriesOf", "cells_of", "name_of", "short_names"]
 
-_STAMP = re.compile(r"^\d{8}T\d{6}Z-")
+_STAMP = re.compile(r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-")
+_WHEN = ("", r" \4:\5", r" \4:\5:\6", r" \1-\2-\3 \4:\5", r" \1-\2-\3 \4:\5:\6")
+"""What is told of the time after a run's name, the shortest first."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class CellOf:
             (cell.n_invalid > 0, "invalid"),
             (cell.n_expect_failed > 0, "unexpected answers"),
             (self.run.failed(cell.key) is not None, "limit not kept"),
-            (not cell.n_averaged, "nothing measured"),
+            (not cell.total_time_ms.n, "nothing measured"),
             (cell.n_warmup_failed > 0, "warm-up failed"),
             (bool(cell.degraded), "degraded"),
         )
@@ -81,7 +83,10 @@ def name_of(cell: CellSummary) -> str:
 def cells_of(runs: Sequence[ReportRun]) -> list[CellOf]:
     """Return every cell of `runs`, with the series that it belongs to; those of one case stand together."""
     found = dict.fromkeys(
-        (number, cell.key.provider, cell.key.model) for number, run in enumerate(runs) for cell in run.summaries
+        (number, cell.key.provider, cell.key.model)
+        for number, run in enumerate(runs)
+        # What others are held against comes first.
+        for cell in sorted(run.summaries, key=lambda cell: not run.cells[cell.key].is_baseline)
     )
     labels = _labels([*found], short_names(runs))
     series = {key: SeriesOf(number, key[0], labels[key]) for number, key in enumerate(found)}
@@ -96,10 +101,18 @@ def cells_of(runs: Sequence[ReportRun]) -> list[CellOf]:
 
 
 def short_names(runs: Sequence[ReportRun]) -> list[str]:
-    """Return what each run is called: its name, without the time where the rest tells them apart."""
+    """Return what each run is called: its name, with as much of its time as is needed to tell them apart."""
     names = [run.name for run in runs]
-    short = [_STAMP.sub("", name) for name in names]
-    return short if len(set(short)) == len(short) else names
+    for when in _WHEN:
+        short = [_called(name, when) for name in names]
+        if len(set(short)) == len(short):
+            return short
+    return names
+
+
+def _called(name: str, when: str) -> str:
+    stamp = _STAMP.match(name)
+    return name if stamp is None else name[stamp.end() :] + stamp.expand(when)
 
 
 def _names(cells: Iterable[CellSummary]) -> dict[tuple[str, ...], str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Verdict", "soundness"]
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -25,17 +27,25 @@ class Verdict:
     sentences: tuple[str, ...] = ()
 
 
-def soundness(cells: Sequence[CellOf], *, is_finished: bool) -> Verdict:
-    """Return whether everything that was to be measured was, in words."""
+def soundness(cells: Sequence[CellOf], *, cut_off: Sequence[str] = ()) -> Verdict:
+    """Return whether everything that was to be measured was, in words.
+
+    Args:
+        cells: what was measured.
+        cut_off: names of the runs that did not end, "" for the only one.
+    """
     flawed = [cell for cell in cells if cell.level != "good"]
-    sentences = []
-    if not is_finished:
-        sentences.append("The run was cut off, or still goes on: what it had not measured by then is not here.")
+    sentences = [
+        f"{name or 'The run'} was cut off, or still goes on: what it had not measured by then is not here."
+        for name in cut_off
+    ]
     if not cells:
         return Verdict("bad", "measurement", "Nothing was measured", tuple(sentences))
-    counts = {state: sum(cell.state == state for cell in flawed) for state in dict.fromkeys(c.state for c in flawed)}
-    sentences += [f"{count} {'cell' if count == 1 else 'cells'}: {state}." for state, count in counts.items()]
-    if not any(cell.summary.n_averaged for cell in cells):
+    names: dict[str, list[str]] = {}
+    for cell in flawed:
+        names.setdefault(cell.state, []).append(cell.name)
+    sentences += [_counted(state, of) for state, of in names.items()]
+    if not any(cell.summary.total_time_ms.n for cell in cells):
         return Verdict("bad", "measurement", "No request brought a valid measurement", tuple(sentences))
     whole = sum(cell.summary.n_averaged for cell in cells)
     over = (
@@ -46,6 +56,11 @@ def soundness(cells: Sequence[CellOf], *, is_finished: bool) -> Verdict:
         return Verdict(
             level, "measurement", f"{len(flawed)} of {len(cells)} cells need a look", (*sentences, f"Measured: {over}.")
         )
-    return Verdict(
-        "good" if is_finished else "unsure", "measurement", f"All good: {over}, none failed", tuple(sentences)
-    )
+    title = f"{'Cut off' if cut_off else 'All good'}: {over}, none failed"
+    return Verdict("unsure" if cut_off else "good", "measurement", title, tuple(sentences))
+
+
+def _counted(state: str, names: Sequence[str]) -> str:
+    which = list(dict.fromkeys(names))
+    more = f" and {len(which) - _SHOWN} more" if len(which) > _SHOWN else ""
+    return f"{len(names)} {'cell' if len(names) == 1 else 'cells'}: {state} ({', '.join(which[:_SHOWN])}{more})."

@@ -69,7 +69,9 @@ def test_report_of_two_runs_says_which_is_faster(tmp_path: Path, capsys: pytest.
     html = (first / "comparison.html").read_text(encoding="utf-8")
     assert "new is faster than base" in html
     assert "Of these two, new is the one to deploy." in html
-    assert html.count("<figcaption>new: ") == 2
+    assert '<h3 id="pair-1">new beside base</h3>' in html
+    assert "times the tokens/s of base; right of 1× is better" in html
+    assert "times the TTFT of base; left of 1× is better" in html
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,9 @@ def test_report_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.Ca
     (folder / "report.html").mkdir()
     assert main(["report", str(folder)]) == 1
     assert (
-        capsys.readouterr().err == f"modellens: {folder}/report.html: the report cannot be written (Is a directory)\n"
+        capsys.readouterr().err
+        == f"modellens: {folder}/report.html: the report cannot be written (Is a directory; choose "
+        "another file with --modellens-report, or -o of modellens report)\n"
     )
     assert not [*folder.glob(".*.tmp")]
 
@@ -128,12 +132,13 @@ RUNS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "no good request": ([runs.failure(n) for n in range(3)], {}, "No request brought a valid measurement"),
     "one request": ([runs.record()], {}, "All good: 1 request in 1 cell, none failed"),
     "only warm-up": ([runs.record(phase="warmup")], {}, "Nothing was measured"),
-    "None everywhere": ([runs.record(n, **NOTHING, inter_chunk_ms=[]) for n in range(7)], {}, "All good: 7 requests"),
-    "NaN everywhere": ([runs.record(n, **NAN) for n in range(7)], {}, "All good: 7 requests"),
+    "None everywhere": ([runs.record(n, **NOTHING, inter_chunk_ms=[]) for n in range(7)], {},
+                        "No request brought a valid measurement"),
+    "NaN everywhere": ([runs.record(n, **NAN) for n in range(7)], {}, "No request brought a valid measurement"),
     "definitions": (
         [*runs.records(3), runs.record(metric_definitions=7)], {}, "Metrics by the definitions of version 1, 7"),
     "cut off": (runs.records(2), {"ended_at": None}, "The run was cut off, or still goes on"),
-    "empty run.json": (runs.records(2), dict.fromkeys([*runs.META]), "All good: 2 requests in 1 cell"),
+    "empty run.json": (runs.records(2), dict.fromkeys([*runs.META]), "Cut off: 2 requests in 1 cell"),
     "damaged run.json": (runs.records(2), dict.fromkeys([*runs.META, "cells", "asked", "failed"], 7), "2 requests"),
     "estimates": ([runs.record(tokens_source="events")], {}, "Tokens are an estimate"),
     "sources": ([runs.record(), runs.record(tokens_source="events", completion_tokens=None)], {}, "usage"),
@@ -203,7 +208,7 @@ def test_file_system_that_may_only_be_read_is_told(
     monkeypatch.setattr("pytest_modellens.report.page.write_whole", refuse)
     assert main(["report", str(folder)]) == 1
     told = capsys.readouterr().err
-    assert told == f"modellens: {folder}/report.html: the report cannot be written (Read-only file system)\n"
+    assert told.startswith(f"modellens: {folder}/report.html: the report cannot be written (Read-only file system; ")
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -57,6 +57,10 @@ def test_long_wide_names_are_cut_by_columns(columns: int) -> None:
     assert "…" in lines[2]
 
 
+def test_number_and_its_per_cent_stay_on_one_line() -> None:
+    assert folded("it is 100 % of 20 % here", 9) == ["it is", "100 % of", "20 % here"]
+
+
 def test_every_other_table_aligns_too() -> None:
     loads = [{**runs.load(4), "case": name, "provider": "vllm", "params": {}} for name in NAMES]
     rows = [line.text for line in load_table(loads, width=100)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     asked = {"description": "A fact", "prompt": "What is the capital of France?", "prompt_characters": 30}
     asked |= {"settings": {"max_tokens": 16}, "expect": {"contains": ["Paris"]}, "limits": ["ttft_ms.p95 < 500"]}
+    limit = {"limit": "ttft_ms.p95 < 500", "verdict": "inconclusive", "reason": "not decided (…)", "n": 12}
+    bound = {**limit, "case": "suites/chat.yaml::wrong (vllm)", "limit": "tokens_per_second >= 200", "verdict": "fail"}
     meta = {
+        "limits": [{**runs.KEY, **limit, "estimate": 118.0, "low": 103.0, "missing": 47}],
+        "absolute_gate": {"alpha": 0.01, "bounds": [{**bound, "estimate": 98.0, "low": 96.0, "high": 99.0}]},
         "asked": [{**runs.KEY, "asked": asked}],
         "failed": [{**runs.KEY, "case": "wrong", "why": "1 of 7 answers are not as expected"}],
         "cells": [runs.load(n, case="steady") for n in SWEEP],
@@ -62,6 +67,7 @@ def test_page_is_accessible_and_silent(browser: Browser, report: Path, theme: st
 def test_page_says_first_what_it_found(browser: Browser, report: Path) -> None:
     browser.open(report)
     assert browser.texts(".verdict h2") == [
+        "The bound is not kept",
         "llamacpp is faster than vllm",
         "2 of 10 cells need a look",
     ]
@@ -76,7 +82,7 @@ def test_table_is_sorted_by_mouse_and_keyboard(browser: Browser, report: Path) -
 
     head("TTFT p50").find_element(By.TAG_NAME, "button").click()
     assert head("TTFT p50").get_attribute("aria-sort") == "ascending"
-    values = browser.js("return [...document.querySelectorAll('#table tbody tr')].map(r => r.cells[3].dataset.value)")
+    values = browser.js("return [...document.querySelectorAll('#table tbody tr')].map(r => r.cells[4].dataset.value)")
     known = [float(value) for value in values if value]
     assert known == sorted(known)
     assert len(known) > 3
@@ -147,6 +153,48 @@ def test_page_prints_everything(browser: Browser, report: Path) -> None:
     assert browser.js("return document.querySelectorAll('details:not([open])').length") == 0
     browser.js("dispatchEvent(new Event('afterprint'))")
     assert browser.js("return document.querySelectorAll('details:not([open])').length") > 0
+
+
+@pytest.mark.parametrize("chosen", [0, 2])
+def test_page_prints_on_white_and_loses_no_column(browser: Browser, report: Path, chosen: int) -> None:
+    browser.open(report, theme="dark", width=700)
+    for _ in range(chosen):
+        browser.driver.find_element(By.ID, "theme").click()
+    dark = browser.js("return getComputedStyle(document.body).backgroundColor")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(254, 254, 254)" != dark
+        ink = browser.js("return getComputedStyle(document.querySelector('.plot text')).fill")
+        assert {int(part) < 120 for part in re.findall(r"\d+", ink)} == {True}
+        # Paper does not scroll.
+        wide = browser.js("return [...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)")
+        assert max(wide) <= 1
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.js("localStorage.clear()")
+
+
+def test_names_of_rows_stay_in_sight_on_a_telephone(browser: Browser, report: Path) -> None:
+    browser.open(report, width=390)
+    places = browser.js(
+        "const part = document.getElementById('table').parentElement; part.scrollLeft = 200;"
+        "const [name, configuration, speed] = part.querySelector('tbody tr').cells;"
+        "return [part.scrollLeft, name.getBoundingClientRect().left, speed.getBoundingClientRect().left]"
+    )
+    assert places[0] == 200
+    assert places[1] >= 0
+    assert places[2] < 300, "the most important number is the first"
+
+
+def test_comparison_is_a_table_too(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    assert browser.texts("h3[id^=pair]") == ["llamacpp beside vllm"]
+    assert browser.texts(".ratios thead th") == [
+        "case", "tokens/s", "95 % interval", "llamacpp is", "TTFT", "95 % interval", "llamacpp is"]  # fmt: skip
+    (row,) = browser.js(
+        "return [...document.querySelectorAll('.ratios tbody tr')].map(row => [...row.cells].map(c => c.innerText))"
+    )
+    assert (row[0], row[1], row[3], row[4], row[6]) == ("capital", "1.30×", "better", "0.77×", "better")
 
 
 def test_page_is_whole_without_its_script(browser: Browser, report: Path, tmp_path: Path) -> None:

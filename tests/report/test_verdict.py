@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_modellens.report.banner import banner
+from pytest_modellens.report.comparison import comparisons
 from pytest_modellens.report.series import cells_of
 from pytest_modellens.report.verdict import Verdict, soundness
 from tests.report import runs
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def verdict(*rows: dict[str, Any], **meta: Any) -> Verdict:
     run = runs.run(list(rows), **meta)
-    return soundness(cells_of([run]), is_finished=run.is_finished)
+    return soundness(cells_of([run]), cut_off=[] if run.is_finished else [""])
 
 
 def test_good_run_is_good() -> None:
@@ -34,9 +36,9 @@ def test_flawed_cells_are_counted_by_what_is_wrong() -> None:
     )
     assert (found.level, found.title) == ("bad", "3 of 4 cells need a look")
     assert found.sentences == (
-        "1 cell: failed requests.",
-        "1 cell: unexpected answers.",
-        "1 cell: invalid.",
+        "1 cell: failed requests (b).",
+        "1 cell: unexpected answers (c).",
+        "1 cell: invalid (d).",
         "Measured: 5 requests in 4 cells.",
     )
 
@@ -47,8 +49,20 @@ def test_warmup_that_failed_is_not_as_bad() -> None:
 
 def test_run_that_was_cut_off_is_not_called_good() -> None:
     found = verdict(*runs.records(2), ended_at=None)
-    assert found.level == "unsure"
+    assert (found.level, found.title) == ("unsure", "Cut off: 2 requests in 1 cell, none failed")
     assert found.sentences[0].startswith("The run was cut off")
+
+
+def test_many_flawed_cells_are_counted_and_some_are_named() -> None:
+    found = verdict(*(runs.failure(case=f"c{number}") for number in range(8)), runs.record())
+    assert found.sentences[0] == "8 cells: failed requests (c0, c1, c2, c3, c4 and 3 more)."
+
+
+def test_runs_that_were_cut_off_are_named() -> None:
+    whole, half = runs.run(None, "20261121T203000Z-a"), runs.run(None, "20261121T203000Z-b", ended_at=None)
+    cells = cells_of([whole, half])
+    found = banner([whole, half], cells, comparisons(cells))
+    assert found[-1].sentences[0].startswith("b was cut off, or still goes on")
 
 
 @pytest.mark.parametrize(
@@ -82,8 +96,8 @@ def test_labels_say_only_what_differs() -> None:
         "b",
     ]
     assert labels(runs.run(runs.records(1), "20261121T203000Z-a"), runs.run(runs.records(1), "20261122T203000Z-a")) == [
-        "20261121T203000Z-a",
-        "20261122T203000Z-a",
+        "a 2026-11-21 20:30",
+        "a 2026-11-22 20:30",
     ]
     assert labels(runs.run([runs.record(), runs.record(model="big"), runs.record(provider="openai")])) == [
         "vllm · tiny",

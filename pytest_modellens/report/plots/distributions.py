@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_modellens.report.plots.plot import Plot
-from pytest_modellens.report.plots.series import label, median_of, thinned
+from pytest_modellens.report.plots.series import label, median_of, thinned, with_unit
 from pytest_modellens.report.plots.style import DASHES, axis_labels
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ __all__ = ["ecdf", "strip"]
 
 _STEPS = 100
 _DOTS = 120
+_FEW = 30
+"""Dots up to here are large enough to be seen beside the interval."""
 _GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, spread evenly at any count: jitter that is the same every time."""
 
@@ -64,7 +66,9 @@ def strip(name: str, series: Sequence[Series], *, what: str, unit: str) -> Plot:
             colour = theme.series[number % len(theme.series)]
             values = thinned(one.values, _DOTS)
             heights = [-number + 0.5 * ((k * _GOLDEN) % 1 - 0.5) for k in range(len(values))]
-            axes.plot(values, heights, "o", color=colour, markersize=3, alpha=0.45, markeredgewidth=0)
+            few = len(values) <= _FEW
+            size, alpha = (5.0, 0.8) if few else (3.0, 0.45)
+            axes.plot(values, heights, "o", color=colour, markersize=size, alpha=alpha, markeredgewidth=0)
             found = median_of(one)
             assert found is not None
             if found.low is not None and found.high is not None:
@@ -73,7 +77,7 @@ def strip(name: str, series: Sequence[Series], *, what: str, unit: str) -> Plot:
         axes.set_ylim(0.5 - len(rows), 0.5)
         axes.set_yticks([-k for k in range(len(rows))], [label(one.label, 22) for one in rows])
         axes.grid(visible=False, axis="y")
-        axis_labels(axes, f"{what}, {unit}", "")
+        axis_labels(axes, with_unit(what, unit), "")
         axes.yaxis.set_major_locator(_at(*[-k for k in range(len(rows))]))
 
     facts = []
@@ -82,7 +86,9 @@ def strip(name: str, series: Sequence[Series], *, what: str, unit: str) -> Plot:
         assert found is not None
         bounds = f" ({found.low:.4g} to {found.high:.4g})" if found.low is not None else ""
         facts.append(f"{label(one.label)}: median {found.value:.4g}{bounds}")
-    return Plot(name, f"{what} of each request", f"{'; '.join(facts)} {unit}.", draw, height=0.7 + 0.42 * len(rows))
+    return Plot(
+        name, f"{what} of each request", f"{'; '.join(facts)} {unit or what}.", draw, height=0.7 + 0.42 * len(rows)
+    )
 
 
 def _at(*values: float) -> FixedLocator:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_modellens.report.plots.plot import Plot, inches
-from pytest_modellens.report.plots.series import label
+from pytest_modellens.report.plots.series import label, with_unit
 from pytest_modellens.report.plots.style import axis_labels
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def intervals(name: str, rows: Sequence[Estimate], *, what: str, unit: str, seri
         name: of the plot.
         rows: what to show.
         what: the metric.
-        unit: its unit.
+        unit: its unit; empty where `what` says it.
         series: what `Estimate.series` counts, where there are several.
     """
     rows = rows[:MOST_ROWS]
@@ -51,19 +51,24 @@ def intervals(name: str, rows: Sequence[Estimate], *, what: str, unit: str, seri
         if len(series) > 1:
             figure.legend(loc="lower left", ncols=2, bbox_to_anchor=(0.02, 0))
         axes.set_xlim(left=0)
-        axis_labels(axes, f"{what}, {unit}", "")
+        axis_labels(axes, with_unit(what, unit), "")
         _names(axes, rows, places)
 
-    return Plot(name, f"{what} per case", _facts(rows, unit), draw, height=_height(rows, 1 if len(series) > 1 else 0))
+    return Plot(
+        name, f"{what} per case", _facts(rows, unit or what), draw, height=_height(rows, 1 if len(series) > 1 else 0)
+    )
 
 
-def forest(name: str, rows: Sequence[Estimate], *, what: str, better: str, overall: Estimate | None = None) -> Plot:
+def forest(
+    name: str, rows: Sequence[Estimate], *, what: str, than: str, better: str, overall: Estimate | None = None
+) -> Plot:
     """Return ratios with their intervals around 1, a row a case, and over all of them below.
 
     Args:
         name: of the plot.
         rows: ratios of the second configuration to the first.
         what: the metric.
+        than: the first configuration.
         better: "lower" or "higher".
         overall: the ratio over all cases.
     """
@@ -80,7 +85,8 @@ def forest(name: str, rows: Sequence[Estimate], *, what: str, better: str, overa
         _rows(figure, axes, places)
         ends = [x for row in shown for x in (row.low, row.high, row.value) if x is not None]
         axes.set_xlim(min(0.95, *ends) / 1.03, max(1.05, *ends) * 1.03)
-        axis_labels(axes, f"ratio of {what} ({better} is better)", "")
+        side = "right" if better == "higher" else "left"
+        axis_labels(axes, f"times the {what} of {label(than, 20)}; {side} of 1× is better", "")
         _names(axes, shown, places)
         _ratio_ticks(axes)
 

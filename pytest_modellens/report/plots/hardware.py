@@ -12,6 +12,7 @@ from pytest_modellens.report.plots.series import label
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
     from pytest_modellens.report.plots.style import Theme
@@ -30,6 +31,9 @@ _STRIPS = {
 }
 assert _STRIPS.keys() <= {column.name for column in HARDWARE_COLUMNS}
 _MOST = 400
+_CHARACTERS = 120
+"""Of the width of all strips; a name of fewer than `_SHORTEST` says nothing."""
+_SHORTEST = 5
 
 
 def hardware(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot | None:
@@ -48,7 +52,8 @@ def hardware(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot | None:
         return None
 
     def draw(figure: Figure | SubFigure, theme: Theme) -> None:
-        figure.subplots_adjust(left=0.09, right=0.985, top=0.94, bottom=0.42 / inches(figure), hspace=0.55)
+        height = inches(figure)
+        figure.subplots_adjust(left=0.09, right=0.985, top=1 - 0.42 / height, bottom=0.42 / height, hspace=0.55)
         panels = figure.subplots(len(strips), 1, sharex=True, squeeze=False)[:, 0]
         for axes, strip in zip(panels, strips, strict=True):
             for number, (_, samples) in enumerate(cells):
@@ -65,12 +70,31 @@ def hardware(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot | None:
             axes.margins(x=0.005)
             axes.locator_params(axis="y", nbins=2)
         panels[-1].set_xlabel("s since the first cell", loc="right")
+        for text, samples in cells:
+            _name(panels[0], text, (samples[0][0] - begin, samples[-1][0] - begin), theme)
 
     facts = "; ".join(f"{_STRIPS[strip]}: {_range(strip, cells)}" for strip in strips)
     names = ", ".join(label(text) for text, _ in cells[:12])
     return Plot(
-        name, "Hardware", f"{facts}. Cells in order: {names}.", draw, height=0.6 + 0.78 * len(strips), width=9.6
+        name, "Hardware", f"{facts}. Cells in order: {names}.", draw, height=0.75 + 0.78 * len(strips), width=9.6
     )
+
+
+def _name(axes: Axes, text: str, span: tuple[float, float], theme: Theme) -> None:
+    """Write a cell's name over its time, as much of it as has room."""
+    low, high = axes.get_xlim()
+    room = int((span[1] - span[0]) / (high - low) * _CHARACTERS)
+    if room >= _SHORTEST:
+        axes.annotate(
+            label(text, room),
+            ((span[0] + span[1]) / 2, 1),
+            (0, 17),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9.5,
+            color=theme.ink,
+        )
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, list[tuple[float, Mapping[str, Any]]]] | None:

@@ -111,7 +111,15 @@ def sweep(
         if slo_ms is not None:
             axes.axhline(slo_ms, color=theme.bad, linewidth=1.2, linestyle=(0, (4, 3)))
             text = f"objective {slo_ms:g} ms"
-            axes.annotate(text, (0, slo_ms), (2, 3), textcoords="offset points", color=theme.bad)
+            axes.annotate(
+                text,
+                (1, slo_ms),
+                (-2, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                color=theme.bad,
+            )
         axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
         axes.set_xlim(left=0)
         axis_labels(axes, throughput, f"{latency}, ms (numbers: requests{unit})")
