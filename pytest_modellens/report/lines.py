@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-__all__ = ["MAX_WIDTH", "MIN_WIDTH", "Line", "aligned", "clipped", "folded", "room_in", "widths_of"]
+__all__ = ["MAX_WIDTH", "MIN_WIDTH", "Line", "aligned", "clipped", "folded", "room_in", "squeezed", "widths_of"]
 
 # wcwidth is imported where it is needed: a run that shows no table does without its tables of Unicode.
 
@@ -50,6 +50,17 @@ def clipped(text: str, width: int) -> str:
     import wcwidth
 
     return text if wcwidth.width(text) <= width else f"{wcwidth.clip(text, 0, width - 1).rstrip()}…"
+
+
+def squeezed(text: str, width: int) -> str:
+    """Return `text`, cut to `width` columns in its middle: what tells the cells of a case apart is at the end."""
+    import wcwidth
+
+    whole = wcwidth.width(text)
+    if whole <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{wcwidth.clip(text, 0, head).rstrip()}…{wcwidth.clip(text, whole - (width - 1 - head), whole).lstrip()}"
 
 
 def folded(text: str, width: int, *, indent: str = "", then: str | None = None) -> list[str]:

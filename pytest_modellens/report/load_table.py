@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.report.lines import Line, aligned, clipped, folded, room_in, widths_of
+from pytest_modellens.report.lines import Line, aligned, clipped, folded, room_in, squeezed, widths_of
 from pytest_modellens.report.table import PROVIDER_WIDTH, short
 from pytest_modellens.text import printable
 
@@ -41,7 +41,7 @@ def load_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line]:
     for (name, *values), cell in zip(rows, loads, strict=True):
         health = cell.get("health") or {}
         bound = bool(health.get("client_bound"))
-        lines.append(Line(aligned((clipped(name, widths[0]), *values), widths, left={0}), "red" if bound else ""))
+        lines.append(Line(aligned((squeezed(name, widths[0]), *values), widths, left={0}), "red" if bound else ""))
         if bound:
             lines += (Line(text, "red") for text in _folded(f"✗ client-bound: {'; '.join(health['reasons'])}", room))
         if cell.get("stopped"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.report.lines import Line, aligned, clipped, room_in, widths_of
+from pytest_modellens.report.lines import Line, aligned, room_in, squeezed, widths_of
 from pytest_modellens.report.load_table import load_names
 from pytest_modellens.report.table import short
 from pytest_modellens.text import printable
@@ -38,7 +38,7 @@ def server_table(cells: Sequence[Mapping[str, Any]], *, width: int) -> list[Line
         widths[0] = max(len(_HEADER[0]), min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
         header, *others = zip(*columns, strict=True)
         lines.append(Line(aligned(header, widths, left={0}), "bold"))
-        lines += [Line(aligned((clipped(name, widths[0]), *rest), widths, left={0})) for name, *rest in others]
+        lines += [Line(aligned((squeezed(name, widths[0]), *rest), widths, left={0})) for name, *rest in others]
         lines.append(Line(f"  {_NOTE}"))
     notes = dict.fromkeys(printable(str(cell["server"]["note"]), 300) for cell in told if cell["server"].get("note"))
     lines += [Line(f"  server's metrics: {note}") for note in notes]

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_modellens.gate.session import case_key
-from pytest_modellens.report.lines import MIN_WIDTH, Line, aligned, clipped, folded, room_in, widths_of
+from pytest_modellens.report.lines import MIN_WIDTH, Line, aligned, clipped, folded, room_in, squeezed, widths_of
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _table(
     room = room_in(width)
     # The case's name gives way: everything else is short.
     widths[0] = max(12, min(widths[0], room - sum(widths[1:]) - len(widths) + 1))
-    shown = [row._replace(case=clipped(row.case, widths[0])) for row in rows]
+    shown = [row._replace(case=squeezed(row.case, widths[0])) for row in rows]
     lines = [Line(clipped(title, room), "bold"), Line(aligned(header, widths, left=_LEFT))]
     lines += [Line(aligned(row, widths, left=_LEFT), "red" if "✗" in row.marks else "") for row in shown]
     return [*lines, *(Line(f"  {note}") for note in _notes(rows, cells, changes if header.change else None)), Line("")]

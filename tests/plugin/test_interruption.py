@@ -158,6 +158,11 @@ def test_killed_run_is_readable_and_said_to_be_cut_off(project: Project, capsys:
     shown = capsys.readouterr().out
     assert "a  " in shown
     assert "the run was cut off" in shown
+    assert main(["report", *results, "--csv"]) == 0
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Cut off: 2 requests in 1 cell, none failed" in html
+    assert "<dd>cut off, or still running</dd>" in html
+    assert (folder / "summary.csv").is_file()
 
 
 def test_pytest_exit_in_a_test_keeps_what_it_measured(project: Project) -> None:

@@ -9,7 +9,7 @@ from wcwidth import width
 
 from pytest_modellens.recompute.differences import Change
 from pytest_modellens.recompute.differences import table as differences_table
-from pytest_modellens.report.lines import aligned, clipped, folded, widths_of
+from pytest_modellens.report.lines import aligned, clipped, folded, squeezed, widths_of
 from pytest_modellens.report.load_table import load_table
 from pytest_modellens.report.providers_table import ProviderRow, providers_table
 from pytest_modellens.report.server_table import server_table
@@ -55,6 +55,13 @@ def test_long_wide_names_are_cut_by_columns(columns: int) -> None:
     assert all(width(line) < columns for line in lines)
     assert lines[0].endswith("…")
     assert "…" in lines[2]
+
+
+def test_name_that_is_too_long_keeps_both_ends() -> None:
+    name = "a-case-with-a-rather-long-name[temperature=0.7]"
+    assert squeezed(name, 30) == "a-case-with-a-…emperature=0.7]"
+    assert squeezed(name, 60) == name
+    assert width(squeezed("日本語" * 9, 12)) <= 12
 
 
 def test_number_and_its_per_cent_stay_on_one_line() -> None:

@@ -27,7 +27,7 @@ def test_servers_are_rows_with_both_counts() -> None:
     lines = server_table([cell(params={"concurrency": 32}, **FULL)], width=80)
     assert [line.text for line in lines] == [
         "server          running waiting peak KV cache cached preempted tokens seen here",
-        "saturate[concu…    3.94    12.0 28.0     98 %   24 %         3 25,600    25,600",
+        "saturat…ncy=32]    3.94    12.0 28.0     98 %   24 %         3 25,600    25,600",
         "  running, waiting: means over the load; tokens: written by the server, and as counted here",
         "",
     ]

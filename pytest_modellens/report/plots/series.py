@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_modellens.report.lines import clipped
+from pytest_modellens.report.lines import squeezed
 from pytest_modellens.stats.percentile import median_interval, percentile
 from pytest_modellens.text import printable
 
@@ -57,7 +57,7 @@ def _estimate(label: str, value: float, interval: Interval | None, series: int) 
 
 def label(text: str, limit: int = 32) -> str:
     """Return `text` from elsewhere as a plot may show it: on one line, no wider than `limit` letters."""
-    return clipped(printable(text, limit=10 * limit), limit)
+    return squeezed(printable(text, limit=10 * limit), limit)
 
 
 def with_unit(what: str, unit: str) -> str:
