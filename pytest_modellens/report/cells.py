@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from pytest_modellens.gate.verdict import ARMS
 from pytest_modellens.report.brief import Brief
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class CellData:
     def add(self, record: Mapping[str, Any] | Brief) -> None:
         """Take in one record; warm-up and transient ones count only where they failed."""
         self.definitions.add(record.get("metric_definitions"))
-        self.is_baseline = record.get("arm") == "baseline"
+        self.is_baseline = record.get("arm") == ARMS[0]
         self.facts["degraded"].update(record.get("degraded") or ())
         self.facts["notes"].update(record.get("notes") or ())
         self.server_side = self.server_side or record.get("server") or {}
