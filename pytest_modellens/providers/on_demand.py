@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 
 if TYPE_CHECKING:
-    from pytest_modellens.events import EventBus
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.measure.wire import WireRequest
@@ -21,17 +20,9 @@ __all__ = ["OnDemandProvider"]
 class OnDemandProvider(OpenAICompatibleProvider):
     """A server whose models come and go; asks it once, before a model's first request, whether that one is loaded."""
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        event_bus: EventBus | None = None,
-        event_source: str | None = None,
-        timeout_s: float = 120.0,
-    ) -> None:
+    def __init__(self, base_url: str | None = None, **options: Any) -> None:
         """See `HTTPProvider`."""
-        super().__init__(base_url, api_key=api_key, event_bus=event_bus, event_source=event_source, timeout_s=timeout_s)
+        super().__init__(base_url, **options)
         self._asked: set[str] = set()
         self._ready_ns: dict[str, int | None] = {}
         """Models that were not loaded when first asked for, and when the first good answer ended; None before."""

@@ -118,9 +118,25 @@ def create_provider(name: str, **options: Any) -> ProviderAdapter:
     if is_amplifier(name):
         options["module"] = name.removeprefix(AMPLIFIER)
     given = {key: value for key, value in options.items() if value is not None}
-    parameters = inspect.signature(cls).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        taken = {parameter.name for parameter in parameters}
-        for key in sorted(given.keys() - taken):
-            raise ConfigError(f"provider {name!r}: takes no {key} (it takes: {', '.join(sorted(taken)) or 'nothing'})")
+    taken = _options_of(cls)
+    for key in sorted(given.keys() - taken) if taken is not None else ():
+        raise ConfigError(
+            f"provider {name!r}: takes no {key} (it takes: {', '.join(sorted(taken or ())) or 'nothing'})"
+        )
     return cls(**given)
+
+
+def _options_of(cls: type[ProviderAdapter]) -> set[str] | None:
+    """Return what the constructor takes; None: whatever it is given, of which only its author knows what becomes."""
+    taken: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = [*inspect.signature(base).parameters.values()]
+        taken |= {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            break
+        if not base.__module__.startswith("pytest_modellens."):
+            return None
+        # Ours pass on to their base what they do not take themselves.
+    return taken

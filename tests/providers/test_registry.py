@@ -112,6 +112,9 @@ def test_options_that_a_class_does_not_take_are_refused() -> None:
         create_provider("plain", base_url="http://h", api_key="x")
     with pytest.raises(ConfigError, match=r"provider 'local': takes no base_url \(it takes: context, event_bus"):
         create_provider("local", base_url="http://h")
+    for name in ("ollama", "lmstudio"):
+        with pytest.raises(ConfigError, match=rf"'{name}': takes no speed \(it takes: api_key, base_url, event_bus"):
+            create_provider(name, speed=1)
     greedy = create_provider("greedy", anything=1)
     assert isinstance(greedy, Greedy)
     assert greedy.options == {"anything": 1}
