@@ -113,7 +113,8 @@ def _announce(plan: Plan) -> None:
 
     tests = count_tests(plan)
     each = f"{plan.starts} server start{'s' * (plan.starts > 1)}"
-    print(f"{plan.sessions} sessions of {each}: {plan.runs} runs of pytest, {tests} cells with {plan.rounds} requests")
+    cells = f"{tests} cell{'s' * (tests != 1)}"
+    print(f"{plan.sessions} sessions of {each}: {plan.runs} runs of pytest, {cells} with {plan.rounds} requests")
     print(f"each, {plan.runs * tests * plan.rounds:,} requests in all, and their warm-up; Ctrl-C keeps what there is")
     if plan.pause_s:
         print(f"between sessions it waits, {plan.pause_s * (plan.sessions - 1) / 60:.0f} min in all")

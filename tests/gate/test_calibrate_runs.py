@@ -70,7 +70,7 @@ def test_plan_alone_measures_nothing(project: Path, server: FakeServer, capsys: 
     serve = f"--serve=llamacpp=serve {server.url} {{port}}"
     arguments = ["calibrate", "suites/s.yaml", serve, "--plan", "--pytest=--deselect 'suites/s.yaml::b'"]
     assert main(arguments) == 0
-    assert capsys.readouterr().out.startswith("5 sessions of 2 server starts: 10 runs of pytest, 1 cells with 20 requ")
+    assert capsys.readouterr().out.startswith("5 sessions of 2 server starts: 10 runs of pytest, 1 cell with 20 reque")
     assert server.chats == []
     assert not (project / "results").exists()
 
