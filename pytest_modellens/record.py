@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,16 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["METRIC_DEFINITIONS", "SCHEMA_VERSION", "Record", "row_of", "short", "to_json"]
+__all__ = [
+    "METRIC_DEFINITIONS",
+    "SCHEMA_VERSION",
+    "Record",
+    "from_json",
+    "row_of",
+    "short",
+    "sorted_json",
+    "to_json",
+]
 
 SCHEMA_VERSION = 1
 """Raised when a field of `Record` or of `run.json` changes its meaning."""
@@ -214,3 +224,19 @@ def to_json(record: Record) -> dict[str, Any]:
     """Return `record` as plain JSON types, which xdist and every file format can carry."""
     plain: dict[str, Any] = msgspec.to_builtins(record)
     return plain
+
+
+def sorted_json(value: Any) -> str:
+    """Return `value` as JSON that is the same for equal values."""
+    try:
+        return msgspec.json.encode(value, order="sorted").decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no UTF-8 can hold
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def from_json(text: str) -> Any:
+    """Return what `sorted_json` made a text of."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:  # half of a surrogate pair
+        return json.loads(text)

@@ -29,6 +29,7 @@ HEAVY = {
     "matplotlib",
     "jinja2",
     "prometheus_client",
+    "pyarrow",
 }
 
 

@@ -277,18 +277,19 @@ class Recorder:
     def _write_reports(self, folder: RunFolder) -> ReportRun:
         from pytest_modellens.plugin.progress import Progress
         from pytest_modellens.plugin.reporting import write_reports
-        from pytest_modellens.report.source import Records, run_of
+        from pytest_modellens.report.source import run_of
+        from pytest_modellens.storage.requests import Requests
 
         path, lines = folder.path, folder.lines
         problems: list[str] = []
         with Progress(self._config, "writing results") as progress:
-            records = Records(path, problems, in_brief=True, lines=lines)
+            records = Requests(path, lines=lines)
             meta = updated_run(self._config, self._meta)
-            run = run_of(path.name, meta, records, self._hardware, self._server, problems=problems, folder=path)
+            run = run_of(path.name, meta, records, self._hardware, self._server, problems=problems)
             written = write_reports(
                 run,
                 self._settings,
-                Records(path, lines=lines),
+                records,
                 start=self._config.invocation_params.dir,
                 say=progress.say,
             )

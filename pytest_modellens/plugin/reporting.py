@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.report.source import ReportRun
+    from pytest_modellens.storage.requests import Requests
 
 __all__ = ["Written", "write_reports"]
 
@@ -34,7 +35,7 @@ class Written:
 def write_reports(
     run: ReportRun,
     settings: Settings,
-    records: Iterable[Mapping[str, Any]],
+    records: Requests | Iterable[Mapping[str, Any]],
     *,
     start: Path,
     say: Callable[[str], None] = lambda _: None,

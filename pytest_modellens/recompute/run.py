@@ -19,10 +19,11 @@ from pytest_modellens.recompute.differences import Changes, changes, flat
 from pytest_modellens.recompute.shelf import Shelf, find_cassette
 from pytest_modellens.record import METRIC_DEFINITIONS, to_json
 from pytest_modellens.report.files import write_csv
-from pytest_modellens.report.source import Records, read
+from pytest_modellens.report.source import read
 from pytest_modellens.storage import RunFolder
 from pytest_modellens.storage.folder import HARDWARE, SERVER
 from pytest_modellens.storage.lines import encode
+from pytest_modellens.storage.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -270,7 +271,7 @@ def _write(run: Before, rows: Iterable[Row], meta: dict[str, Any], now: datetime
     except BaseException:
         shutil.rmtree(new.path)  # half a run would look like one that was cut off while it measured
         raise
-    write_csv(new.path, read(new.path), Records(new.path))
+    write_csv(new.path, read(new.path), Requests(new.path))
     return run.folder.parent / new.path.name
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
+from itertools import compress
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from pytest_modellens.gate.verdict import ARMS
-from pytest_modellens.report.brief import Brief
+from pytest_modellens.record import from_json, sorted_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["KEPT", "CellData", "CellKey", "cell_key", "gather", "is_averaged", "sorted_json"]
+    from pytest_modellens.storage.batches import Batch
+
+__all__ = ["KEPT", "NEEDED", "CellData", "CellKey", "cell_key", "gather", "is_averaged"]
 
 KEPT = 40
 """Records of each kind that a cell keeps as they are, to show single requests; the numbers are over all."""
 
 _COLUMNS = ("ttft_ms", "ttfo_ms", "total_time_ms", "tpot_ms", "tokens_per_second", "e2e_tokens_per_second")
+NEEDED = (
+    *("suite", "case", "params", "provider", "model", "phase", "ok", "notes", "degraded", "server"),
+    *("metric_definitions", "prompt_tokens", "completion_tokens", "cached_tokens", "tokens_source", "cost_usd"),
+    *("error_class", "expect_failures", "invalid", "round", "arm", *_COLUMNS, "itl_ms"),
+    *("server_timings", "server_disagreements", "tokens_per_second_mode", "clock", "clock_note", "case_hash"),
+)
+"""Columns of records that cells are made of."""
 
 
 class CellKey(NamedTuple):
@@ -35,17 +42,9 @@ class CellKey(NamedTuple):
     model: str | None
 
 
-def cell_key(record: Mapping[str, Any] | Brief) -> CellKey:
+def cell_key(record: Mapping[str, Any]) -> CellKey:
     """Return the cell that a record, or a row of hardware.jsonl, belongs to."""
     return CellKey(record["suite"], record["case"], sorted_json(record["params"]), record["provider"], record["model"])
-
-
-def sorted_json(value: Any) -> str:
-    """Return `value` as JSON that is the same for equal values."""
-    try:
-        return msgspec.json.encode(value, order="sorted").decode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which no UTF-8 can hold
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def is_averaged(record: Mapping[str, Any]) -> bool:
@@ -94,77 +93,92 @@ class CellData:
         self.failed: list[Mapping[str, Any]] = []
         """The first `KEPT` records that failed or were invalid, or not as expected and too late for `averaged`."""
 
-    def add(self, record: Mapping[str, Any] | Brief) -> None:
-        """Take in one record; warm-up and transient ones count only where they failed."""
-        self.definitions.add(record.get("metric_definitions"))
-        self.is_baseline = record.get("arm") == ARMS[0]
-        self.facts["degraded"].update(record.get("degraded") or ())
-        self.facts["notes"].update(record.get("notes") or ())
-        self.server_side = self.server_side or record.get("server") or {}
-        if record.get("phase", "measured") != "measured":
-            if not record["ok"]:
-                self.counts["warmup_failed"] += 1
-                _keep(self.failed, record)
-            return
-        self.counts["n"] += 1
-        if record.get("cost_usd") is not None:
-            self.counts["costed"] += 1
-            self.cost_usd += record["cost_usd"]
-            self.billed_tokens += (record.get("prompt_tokens") or 0) + (record.get("completion_tokens") or 0)
-        if not record["ok"]:
-            self.errors[record.get("error_class") or "other"] += 1
-            _keep(self.failed, record)
-            return
-        self.counts["ok"] += 1
-        self.counts["expect_failed"] += bool(record.get("expect_failures"))
-        if record.get("invalid") is not None:
-            _keep(self.failed, record)
-            self.facts["invalid"].add(record["invalid"])
-            return
-        self._average(record)
+    def add(self, batch: Batch) -> None:
+        """Take in records of this cell; warm-up and transient ones count only where they failed."""
+        self._keep(batch)
+        self.definitions.update(batch["metric_definitions"])
+        self.is_baseline = batch["arm"][-1] == ARMS[0]
+        for name in ("degraded", "notes"):
+            for text in {*batch[name]} - {None}:
+                self.facts[name].update(from_json(text))
+        if not self.server_side:
+            self.server_side = from_json(next(filter(None, batch["server"]), "{}"))
+        is_measured = [phase == "measured" for phase in batch["phase"]]
+        self.counts["warmup_failed"] += sum(
+            not (ok or measured) for ok, measured in zip(batch["ok"], is_measured, strict=True)
+        )
+        self._measure(batch.where(is_measured))
 
-    def _average(self, record: Mapping[str, Any] | Brief) -> None:
-        self.counts["averaged"] += 1
-        self.counts["cached"] += bool(record.get("cached_tokens"))
+    def _measure(self, measured: Batch) -> None:
+        self.counts["n"] += len(measured)
+        tokens = measured["prompt_tokens"], measured["completion_tokens"]
+        for cost, *both in zip(measured["cost_usd"], *tokens, strict=True):
+            if cost is not None:
+                self.counts["costed"] += 1
+                self.cost_usd += cost
+                self.billed_tokens += sum(one or 0 for one in both)
+        for ok, kind in zip(measured["ok"], measured["error_class"], strict=True):
+            if not ok:
+                self.errors[kind or "other"] += 1
+        good = measured.where(measured["ok"])
+        self.counts["ok"] += len(good)
+        self.counts["expect_failed"] += len(good) - good["expect_failures"].count(None)
+        self.facts["invalid"].update({*good["invalid"]} - {None})
+        self._average(good.where([why is None for why in good["invalid"]]))
+
+    def _average(self, averaged: Batch) -> None:
+        self.counts["averaged"] += len(averaged)
+        self.counts["cached"] += sum(map(bool, averaged["cached_tokens"]))
+        blocks = [n if arm else None for n, arm in zip(averaged["round"], averaged["arm"], strict=True)]
         for name in _COLUMNS:
-            value = record.get(name)
             # An adapter of somebody else's may claim NaN, which would make every statistic NaN.
-            if value is not None and isfinite(value):
-                self.columns[name].append(value)
-                if record.get("arm"):
-                    self.blocks[name].append(record["round"])
-        self.columns["itl_ms"].extend(record.get("itl_ms") or ())
-        for name, value in (record.get("server_timings") or {}).items():
-            self.server.setdefault(name, array("d")).append(value)
-        for name, (ours, theirs) in (record.get("server_disagreements") or {}).items():
-            columns = self.disagreements.setdefault(name, (array("d"), array("d")))
-            columns[0].append(ours)
-            columns[1].append(theirs)
-        tokens = record.get("completion_tokens")
-        if tokens is not None:
-            self.counts["counted"] += 1
-            self.output_tokens += tokens
-            self.facts["tokens_source"].add(record.get("tokens_source", "unknown"))
+            known = [value is not None and isfinite(value) for value in averaged[name]]
+            self.columns[name].extend(compress(averaged[name], known))
+            self.blocks[name].extend(block for block in compress(blocks, known) if block is not None)
+        self.columns["itl_ms"].frombytes(averaged.gaps("itl_ms").values.tobytes())
+        for text in filter(None, averaged["server_timings"]):
+            for name, value in from_json(text).items():
+                if value is not None:
+                    self.server.setdefault(name, array("d")).append(value)
+        for text in filter(None, averaged["server_disagreements"]):
+            for name, pair in from_json(text).items():
+                if len(pair) == 2 and None not in pair:
+                    ours, theirs = self.disagreements.setdefault(name, (array("d"), array("d")))
+                    ours.append(pair[0])
+                    theirs.append(pair[1])
+        for tokens, source in zip(averaged["completion_tokens"], averaged["tokens_source"], strict=True):
+            if tokens is not None:
+                self.counts["counted"] += 1
+                self.output_tokens += tokens
+                self.facts["tokens_source"].add(source)
         for name in ("tokens_per_second_mode", "clock", "clock_note", "case_hash"):
-            if record.get(name):
-                self.facts[name].add(record[name])
-        is_late = len(self.averaged) == KEPT and bool(record.get("expect_failures"))
-        _keep(self.failed if is_late else self.averaged, record)
+            self.facts[name].update(filter(None, {*averaged[name]}))
+
+    def _keep(self, batch: Batch) -> None:
+        if len(self.averaged) == len(self.failed) == KEPT:
+            return
+        fields = zip(*(batch[name] for name in ("ok", "phase", "invalid", "expect_failures")), strict=True)
+        for at, (ok, phase, invalid, unexpected) in enumerate(fields):
+            is_measured = phase == "measured"
+            if ok and is_measured and invalid is None and len(self.averaged) < KEPT:
+                self.averaged.append(batch.record(at))
+            elif len(self.failed) < KEPT and (not ok or (is_measured and (invalid is not None or unexpected))):
+                self.failed.append(batch.record(at))
 
 
-def gather(records: Iterable[Mapping[str, Any] | Brief]) -> dict[CellKey, CellData]:
+def gather(batches: Iterable[Batch]) -> dict[CellKey, CellData]:
     """Return every cell that has a measured request, a failed or a noteworthy one, in the order of first appearance."""
     cells: dict[CellKey, CellData] = {}
-    for record in records:
-        if record.get("phase", "measured") == "measured" or not record["ok"] or record.get("notes"):
-            key = cell_key(record)
-            cell = cells.get(key)
+    for batch in batches:
+        needed = zip(*(batch[name] for name in ("phase", "ok", "notes")), strict=True)
+        shown = batch.where([phase == "measured" or not ok or notes is not None for phase, ok, notes in needed])
+        keys = [*zip(*(shown[name] for name in CellKey._fields), strict=True)]
+        for key in dict.fromkeys(keys):
+            part = shown.where([one == key for one in keys])
+            suite, case, params, provider, model = key
+            place = CellKey(suite, case, params or "{}", provider, model)
+            cell = cells.get(place)
             if cell is None:
-                cell = cells[key] = CellData(key, record["params"])
-            cell.add(record)
+                cell = cells[place] = CellData(place, part.record(0)["params"])
+            cell.add(part)
     return cells
-
-
-def _keep(kept: list[Mapping[str, Any]], record: Mapping[str, Any] | Brief) -> None:
-    if len(kept) < KEPT:
-        kept.append(record.whole() if isinstance(record, Brief) else record)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_modellens.record import SCHEMA_VERSION
-from pytest_modellens.report.cells import sorted_json
-from pytest_modellens.stats.percentile import percentile
+from pytest_modellens.record import SCHEMA_VERSION, from_json, sorted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pytest_modellens.storage.batches import Batch
 
 __all__ = [
     "ERROR_CLASSES",
@@ -50,10 +50,16 @@ class Column:
     """Field of `Record` that it is or is computed from; None when it comes from elsewhere."""
     value: Callable[[Any], Any] | None = None
     """What makes the value of the thing that the row shows; None takes the entry `name` of a mapping."""
+    values: Callable[[Batch], list[Any]] | None = None
+    """What makes the values of many records at once; None takes their column `name`."""
 
     def of(self, row: Any) -> Any:
         """Return the value of `row`; None when there is none."""
         return row.get(self.name) if self.value is None else self.value(row)
+
+    def of_all(self, batch: Batch) -> list[Any]:
+        """Return the values of records, each None when there is none."""
+        return batch[self.name] if self.values is None else self.values(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +176,25 @@ def _metric(name: str) -> Column:
     return _field(name, METRICS[name].unit, METRICS[name].description)
 
 
-def _gap(field: str, p: int, record: Mapping[str, Any]) -> float | None:
-    return percentile(record.get(field) or (), p)
+def _percentiles(field: str, p: int, batch: Batch) -> list[float | None]:
+    return batch.gaps(field).percentile(p)
 
 
 def _gaps(field: str, meaning: str) -> tuple[Column, ...]:
     return tuple(
-        Column(f"{field}_p{p}", "ms", f"p{p} of the request's {meaning}", source=field, value=partial(_gap, field, p))
+        Column(f"{field}_p{p}", "ms", f"p{p} of the request's {meaning}", field, values=partial(_percentiles, field, p))
         for p in (50, 95, 99)
     )
 
 
-def _joined(name: str, record: Mapping[str, Any]) -> str | None:
-    return "; ".join(record.get(name) or ()) or None
+def _joined(name: str, batch: Batch) -> list[str | None]:
+    texts = batch[name]
+    joined = {text: None if text is None else "; ".join(from_json(text)) for text in {*texts}}
+    return [joined[text] for text in texts]
+
+
+def _list(name: str, description: str) -> Column:
+    return Column(name, "", description, source=name, values=partial(_joined, name))
 
 
 KEY = ("suite", "case", "params", "provider", "model")
@@ -208,18 +220,10 @@ REQUEST_COLUMNS = (
     _field("error", "", "what failed"),
     _field("status", "", "HTTP status"),
     _field("retry_after", "", "Retry-After header"),
-    Column(
-        "expect_failures",
-        "",
-        "why the answer is not what the case expects",
-        "expect_failures",
-        partial(_joined, "expect_failures"),
-    ),
+    _list("expect_failures", "why the answer is not what the case expects"),
     _field("slo_met", "", "whether it succeeded and kept to every objective of its case; empty where it has none"),
     _field("invalid", "", "why a successful request is not averaged in"),
-    Column(
-        "degraded", "", "what disturbed the machine or the server meanwhile", "degraded", partial(_joined, "degraded")
-    ),
+    _list("degraded", "what disturbed the machine or the server meanwhile"),
     _metric("ttft_ms"),
     _field("ttfo_ms", "ms", "time to first visible output"),
     _metric("total_time_ms"),
@@ -235,7 +239,7 @@ REQUEST_COLUMNS = (
     _field("headers_ms", "ms", "time until the response's headers were complete"),
     _object("server_timings", "ms", "the server's own timings, as JSON"),
     _object("server_disagreements", "ms", "times that the server says differently, as JSON: [ours, the server's]"),
-    Column("notes", "", "what else there is to know of the request", "notes", partial(_joined, "notes")),
+    _list("notes", "what else there is to know of the request"),
     _field("prompt_tokens", "", "tokens of the prompt"),
     _field("completion_tokens", "", "tokens of the answer"),
     _field("total_tokens", "", "both together"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_modellens.report.files import write_csv, write_plots
 from pytest_modellens.report.outline import markdown, write_json
 from pytest_modellens.report.page import page, write_page
-from pytest_modellens.report.source import Records, read
+from pytest_modellens.report.source import read
+from pytest_modellens.storage.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def report(
     # First what needs no plots, so that it is there even where these cannot be made.
     for folder, run in zip(folders, runs, strict=True) if as_csv else ():
         say(f"CSV of {run.name}")
-        write_csv(folder, run, Records(folder))
+        write_csv(folder, run, Requests(folder))
         lines.append(f"CSV: {folder}")
     if json is not None:
         write_json(json, runs)
@@ -62,6 +63,7 @@ def report(
         say("plots")
         count = write_plots(target.parent / "plots", runs, formats=plots, themes=themes)
         lines.append(f"plots: {target.parent / 'plots'} ({count} files)")
+    lines += dict.fromkeys(f"note: {note}" for run in runs for note in run.notes)
     if as_markdown:
         lines.append(markdown(runs))
     return lines

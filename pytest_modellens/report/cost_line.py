@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pytest_modellens.report.brief import Brief
+    from pytest_modellens.storage.batches import Batch
 
 __all__ = ["Costs"]
 
@@ -23,14 +21,16 @@ class Costs:
     known: int = 0
     unknown: int = 0
 
-    def add(self, record: Mapping[str, Any] | Brief) -> None:
-        """Take in one request."""
-        if record.get("cost_usd") is None:
-            self.unknown += 1
-            return
-        self.known += 1
-        self.usd += record["cost_usd"]
-        self.tokens += (record.get("prompt_tokens") or 0) + (record.get("completion_tokens") or 0)
+    def add(self, batch: Batch) -> None:
+        """Take in some requests."""
+        columns = (batch[name] for name in ("cost_usd", "prompt_tokens", "completion_tokens"))
+        for usd, *tokens in zip(*columns, strict=True):
+            if usd is None:
+                self.unknown += 1
+                continue
+            self.known += 1
+            self.usd += usd
+            self.tokens += sum(count or 0 for count in tokens)
 
     @property
     def line(self) -> str | None:

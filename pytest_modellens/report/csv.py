@@ -7,20 +7,28 @@ import math
 import re
 from collections import Counter
 from functools import lru_cache
+from io import StringIO
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import numpy as np
+
 from pytest_modellens.errors import StorageError
-from pytest_modellens.report.cells import cell_key
-from pytest_modellens.report.columns import HARDWARE, REQUESTS, SERVER, TIMELINE
+from pytest_modellens.report.columns import HARDWARE, KEY, REQUESTS, SERVER, TIMELINE
 from pytest_modellens.report.summary_columns import SUMMARY
+from pytest_modellens.storage.batches import KINDS, is_same
+from pytest_modellens.storage.requests import batches_of
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_modellens.report.columns import Table
     from pytest_modellens.report.summary import CellSummary
+    from pytest_modellens.storage.batches import Batch
+    from pytest_modellens.storage.requests import Requests
 
 __all__ = [
     "TIMELINE_REQUESTS",
@@ -35,11 +43,12 @@ __all__ = [
 TIMELINE_REQUESTS = 200
 """Requests of each cell whose events are in timeline.csv; the events of all are in requests.jsonl."""
 
+_TIMED = (*KEY, "timeline")
 _SHORT = 100
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
-def write_requests_csv(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def write_requests_csv(folder: Path, records: Requests | Iterable[Mapping[str, Any]]) -> None:
     """Write requests.csv into `folder`: one row a record; a value that does not exist is an empty cell.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe, control characters are written as
@@ -48,7 +57,8 @@ def write_requests_csv(folder: Path, records: Iterable[Mapping[str, Any]]) -> No
     Raises:
         StorageError: the file cannot be written.
     """
-    _write(folder, REQUESTS, records)
+    columns = {column.source for column in REQUESTS.columns if column.source}
+    _write(folder, REQUESTS, map(_rows, batches_of(records, columns=columns)))
 
 
 def write_summary_csv(folder: Path, summaries: Iterable[CellSummary]) -> None:
@@ -57,7 +67,7 @@ def write_summary_csv(folder: Path, summaries: Iterable[CellSummary]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    _write(folder, SUMMARY, summaries)
+    _write_each(folder, SUMMARY, summaries)
 
 
 def write_hardware_csv(folder: Path, hardware: Iterable[Mapping[str, Any]]) -> None:
@@ -66,7 +76,7 @@ def write_hardware_csv(folder: Path, hardware: Iterable[Mapping[str, Any]]) -> N
     Raises:
         StorageError: the file cannot be written.
     """
-    _write(folder, HARDWARE, ({**cell, **sample} for cell in hardware for sample in cell["series"]))
+    _write_each(folder, HARDWARE, ({**cell, **sample} for cell in hardware for sample in cell["series"]))
 
 
 def write_server_csv(folder: Path, server: Iterable[Mapping[str, Any]]) -> None:
@@ -75,28 +85,21 @@ def write_server_csv(folder: Path, server: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    _write(folder, SERVER, ({**cell, **sample} for cell in server for sample in cell["series"]))
+    _write_each(folder, SERVER, ({**cell, **sample} for cell in server for sample in cell["series"]))
 
 
-def write_timeline_csv(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def write_timeline_csv(folder: Path, records: Requests | Iterable[Mapping[str, Any]]) -> None:
     """Write timeline.csv into `folder`: one row an event, of the first `TIMELINE_REQUESTS` requests of each cell.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    _write(folder, TIMELINE, _events(records))
+    _write_each(folder, TIMELINE, _events(batches_of(records, columns=_TIMED)))
 
 
-def _events(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    seen: Counter[Any] = Counter()
-    for record in records:
-        timeline = record.get("timeline")
-        if not timeline:
-            continue
-        key = cell_key(record)
-        seen[key] += 1
-        if seen[key] > TIMELINE_REQUESTS:
-            continue
+def _events(batches: Iterable[Batch]) -> Iterator[dict[str, Any]]:
+    for record in _timed(batches):
+        timeline = record["timeline"]
         fields = zip(*(timeline[f"event_{name}"] for name in ("ns", "kind", "tokens", "has_content")), strict=True)
         before = None
         for number, (at_ns, kind, tokens, has_content) in enumerate(fields):
@@ -113,18 +116,75 @@ def _events(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             before = at_ns
 
 
-def _write(folder: Path, table: Table, rows: Iterable[Any]) -> None:
-    """Write one file, row by row, so that a run of any size fits into memory."""
+def _timed(batches: Iterable[Batch]) -> Iterator[Mapping[str, Any]]:
+    """Yield the first `TIMELINE_REQUESTS` records of each cell that have a timeline."""
+    seen: Counter[Any] = Counter()
+    for batch in batches:
+        keys = zip(*(batch[name] for name in KEY), strict=True)
+        for at, (key, has_timeline) in enumerate(zip(keys, batch["timeline"], strict=True)):
+            if has_timeline and seen[key] < TIMELINE_REQUESTS:
+                record = batch.record(at)
+                if record.get("timeline"):
+                    seen[key] += 1
+                    yield record
+
+
+def _write_each(folder: Path, table: Table, things: Iterable[Any]) -> None:
+    _write(folder, table, (_line([_cell(column.of(thing)) for column in table.columns]) for thing in things))
+
+
+def _write(folder: Path, table: Table, parts: Iterable[str]) -> None:
+    """Write one file, part by part, so that a run of any size fits into memory."""
     path = folder / table.file
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             # Not pandas, which takes twice as long, and its import 40 MB at the end of every run.
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(column.name for column in table.columns)
-            writer.writerows([_cell(column.of(row)) for column in table.columns] for row in rows)
+            file.write(_line([column.name for column in table.columns]))
+            file.writelines(parts)
     except OSError as exc:
         raise StorageError(f"{path}: cannot be written ({exc.strerror})") from exc
+
+
+def _line(cells: Sequence[Any]) -> str:
+    line = StringIO(newline="")
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _rows(batch: Batch) -> str:
+    """Return the lines of requests.csv, made column by column: those that are the same in all rows once."""
+    made: list[list[str] | str] = []
+    for column in REQUESTS.columns:
+        values = column.of_all(batch)
+        if not is_same(values):
+            made.append(_texts(values, KINDS[column.source or ""]))
+        elif made and isinstance(made[-1], str):
+            made[-1] += "," + _text(values[0])
+        else:
+            made.append(_text(values[0]))
+    columns = (repeat(column, len(batch)) if isinstance(column, str) else column for column in made)
+    return "".join([f"{line}\n" for line in map(",".join, zip(*columns, strict=True))])
+
+
+def _texts(values: list[Any], kind: str) -> list[str]:
+    """Return `_text` of each."""
+    if kind in {"float", "gaps"}:
+        sizes = np.abs(np.array(values, dtype=np.float64))
+        sizes = sizes[np.isfinite(sizes) & (sizes != 0)]
+        if not len(sizes) or (sizes.min() >= 1e-4 and sizes.max() < 1e16):  # elsewhere Python writes an exponent
+            # The same digits as Python's own, in a third of the time; what is no number is null.
+            return msgspec.json.encode(values)[1:-1].decode().replace("null", "").split(",")
+        return [*map(_text, values)]
+    if kind in {"int", "bool"}:
+        return ["" if value is None else str(value) for value in values]
+    known = {value: _text(value) for value in {*values}}
+    return [known[value] for value in values]
+
+
+def _text(value: Any) -> str:
+    """Return a cell as it is in the file, of a row that has others."""
+    return _line((_cell(value), "")).removesuffix(",\n")
 
 
 def _cell(value: Any) -> Any:

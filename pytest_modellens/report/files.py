@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from pytest_modellens.report.plots.plot import Plot
     from pytest_modellens.report.series import CellOf
     from pytest_modellens.report.source import ReportRun
+    from pytest_modellens.storage.requests import Requests
 
 __all__ = ["FORMATS", "write_csv", "write_plots"]
 
 FORMATS = ("png", "svg")
 
 
-def write_csv(folder: Path, run: ReportRun, records: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(folder: Path, run: ReportRun, records: Requests | Iterable[Mapping[str, Any]]) -> None:
     """Write all CSV files into `folder`; `records` is gone through twice.
 
     Raises:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pytest_modellens.record import Record
-from pytest_modellens.report.brief import Brief, brief
-from pytest_modellens.report.cells import cell_key, gather, sorted_json
+from pytest_modellens.record import sorted_json
+from pytest_modellens.report.cells import NEEDED, cell_key, gather
 from pytest_modellens.report.cost_line import Costs
 from pytest_modellens.report.summary import CellSummary, summarise_cells
-from pytest_modellens.storage import HARDWARE, REQUESTS, SERVER, iter_requests, iter_rows, read_meta
+from pytest_modellens.storage import HARDWARE, SERVER, iter_rows, read_meta
+from pytest_modellens.storage.requests import Requests, batches_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_modellens.report.cells import CellData, CellKey
+    from pytest_modellens.storage.batches import Batch
 
-__all__ = ["Records", "ReportRun", "loads_of", "read", "run_of"]
+__all__ = ["ReportRun", "loads_of", "read", "run_of"]
 
 _TOLD_AFTER = 20_000
 
@@ -78,6 +79,8 @@ class ReportRun:
     """Warm-up requests too."""
     problems: list[str] = field(default_factory=list)
     """What could not be read, a sentence each."""
+    notes: list[str] = field(default_factory=list)
+    """What else whoever asked for a report should know, a sentence each."""
     folder: Path | None = None
     costs: Costs = field(default_factory=Costs)
 
@@ -115,94 +118,43 @@ def read(folder: Path, *, on_progress: Callable[[int], None] | None = None) -> R
     hardware, server = (
         [*iter_rows(folder / name, problems)] if (folder / name).exists() else [] for name in (HARDWARE, SERVER)
     )
-    records = Records(folder, problems, on_progress, in_brief=True)
-    return run_of(folder.name, meta, records, hardware, server, problems=problems, folder=folder)
+    records = Requests(folder)
+    return run_of(folder.name, meta, records, hardware, server, problems=problems, on_progress=on_progress)
 
 
 def run_of(
     name: str,
     meta: Mapping[str, Any],
-    records: Iterable[Mapping[str, Any] | Brief],
+    records: Requests | Iterable[Mapping[str, Any]],
     hardware: Iterable[Mapping[str, Any]] = (),
     server: Iterable[Mapping[str, Any]] = (),
     *,
     problems: list[str] | None = None,
-    folder: Path | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> ReportRun:
-    """Return the run of `records`, which are gone through once; `problems` may get what cannot be read meanwhile."""
-    costs = Costs()
-    cells = gather(_counted(records, costs))
+    """Return the run of `records`, which are gone through once; `problems` gets what cannot be read meanwhile."""
+    costs, told = Costs(), [] if problems is None else problems
+
+    def counted() -> Iterator[Batch]:
+        for batch in batches_of(records, told, NEEDED):
+            before = costs.known + costs.unknown
+            costs.add(batch)
+            count = costs.known + costs.unknown
+            if on_progress is not None and count // _TOLD_AFTER > before // _TOLD_AFTER:
+                on_progress(count)
+            yield batch
+
+    cells = gather(counted())
     rows, of_server = _of_shape([*hardware], _Sampled), _of_shape([*server], _Sampled)
     summaries = summarise_cells(cells.values(), hardware=rows, loads=loads_of(meta))
+    folder, notes = (records.folder, records.notes) if isinstance(records, Requests) else (None, [])
     n_records = costs.known + costs.unknown
-    return ReportRun(
-        name, meta, cells, summaries, rows, of_server, n_records, [] if problems is None else problems, folder, costs
-    )
+    return ReportRun(name, meta, cells, summaries, rows, of_server, n_records, told, notes, folder, costs)
 
 
 def loads_of(meta: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what run.json says of loads; damaged entries are left out."""
     return _of_shape(meta.get("cells"), _Load)
-
-
-def _counted(records: Iterable[Mapping[str, Any] | Brief], costs: Costs) -> Iterator[Mapping[str, Any] | Brief]:
-    for record in records:
-        if isinstance(record, Brief) or _is_record(record):
-            costs.add(record)
-            yield record
-
-
-class Records:
-    """The records of a run, read anew each time they are gone through, so that a run of any size fits into memory."""
-
-    def __init__(
-        self,
-        folder: Path,
-        problems: list[str] | None = None,
-        on_progress: Callable[[int], None] | None = None,
-        *,
-        in_brief: bool = False,
-        lines: Callable[[], Iterable[bytes]] | None = None,
-    ) -> None:
-        """Of `folder`; `problems` gets what could not be read, `on_progress` the number of records now and then.
-
-        Records are dicts, or with `in_brief` what statistics need of them. `lines` returns the lines to read; None
-        takes those of the folder's file.
-        """
-        self._decode = brief if in_brief else None
-        self._lines = lines
-        self._path = folder / REQUESTS
-        self._problems = problems
-        self._on_progress = on_progress
-        self.count = 0
-        """Records of the last time."""
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        problems: list[str] = [] if self._problems is None else self._problems
-        self.count = strange = 0
-        rows = (
-            iter_requests(self._path.parent, problems, self._decode)
-            if self._lines is None
-            else iter_rows(self._path, problems, self._decode, self._lines)
-        )
-        for row in rows:
-            if not isinstance(row, Brief) and not _is_record(row):
-                strange += 1
-                continue
-            self.count += 1
-            if self._on_progress is not None and self.count % _TOLD_AFTER == 0:
-                self._on_progress(self.count)
-            yield row
-        if strange:
-            problems.append(f"{self._path}: {strange:,} lines are no records; left out")
-
-
-def _is_record(row: Any) -> bool:
-    try:
-        msgspec.convert(row, Record)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _of_shape(entries: Any, shape: type[msgspec.Struct]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_modellens.report.cells import cell_key, gather
 from pytest_modellens.report.columns import HARDWARE_FACTS, HARDWARE_PEAKS
 from pytest_modellens.stats.percentile import median_interval
+from pytest_modellens.storage.batches import batches_of_rows
 
 if TYPE_CHECKING:
     from array import array
@@ -23,6 +24,9 @@ __all__ = ["BINS", "CellSummary", "Disagreement", "Distribution", "describe", "s
 
 BINS = 10
 """Steps of a distribution that is shown in a line of text."""
+
+_SERVER_TIMES = {"ttft_ms": "TTFT", "decode_ms": "decoding", "total_time_ms": "total time"}
+"""What the times are called that a server may say differently, in the order in which they pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,7 @@ class Disagreement(NamedTuple):
     """Median over the same."""
 
     def __str__(self) -> str:
-        label = {"ttft_ms": "TTFT", "decode_ms": "decoding", "total_time_ms": "total time"}[self.name]
-        return f"{label} {self.ours_ms:.1f} ms, by the server {self.server_ms:.1f} ms"
+        return f"{_SERVER_TIMES[self.name]} {self.ours_ms:.1f} ms, by the server {self.server_ms:.1f} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def summarise(
         hardware: rows as `RunFolder.write_hardware` takes them; several rows of one cell give their highest peak.
         loads: entries of `cells` of run.json.
     """
-    return summarise_cells(gather(records).values(), hardware=hardware, loads=loads)
+    return summarise_cells(gather(batches_of_rows(records)).values(), hardware=hardware, loads=loads)
 
 
 def summarise_cells(
@@ -197,7 +200,8 @@ def _summarise(cell: CellData, peaks: Mapping[str, Any], load: Mapping[str, Any]
         server=cell.server_side,
         disagreements=tuple(
             Disagreement(name, len(ours), median(ours), median(theirs))
-            for name, (ours, theirs) in cell.disagreements.items()
+            for name, (ours, theirs) in ((name, cell.disagreements.get(name, ((), ()))) for name in _SERVER_TIMES)
+            if ours
         ),
         notes=tuple(sorted(cell.facts["notes"])),
         degraded=tuple(sorted(cell.facts["degraded"])),

@@ -22,6 +22,8 @@ def record(**more: Any) -> dict[str, Any]:
         "params": {},
         "provider": "vllm",
         "model": "tiny",
+        "round": 0,
+        "started_at": "2026-11-21T20:30:00.000+00:00",
         "phase": "measured",
         "ok": True,
         "ttft_ms": 12.5,

@@ -10,7 +10,8 @@ from pytest_modellens.stats.percentile import median_interval, percentile
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from array import array
+    from collections.abc import Sequence
 
     from pytest_modellens.report.summary import Distribution
     from pytest_modellens.stats.percentile import Interval
@@ -23,7 +24,7 @@ class Series:
     """Values of one thing, in any order."""
 
     label: str
-    values: Sequence[float]
+    values: Sequence[float] | array[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,11 @@ def with_unit(what: str, unit: str) -> str:
     return f"{what}, {unit}" if unit else what
 
 
-def thinned(values: Iterable[float], most: int) -> list[float]:
+def thinned(values: Sequence[float] | array[float], most: int) -> list[float]:
     """Return the values in order, or `most` of them at even ranks, the smallest and largest among them."""
-    ranked = sorted(values)
-    if len(ranked) <= most:
-        return ranked
-    return [ranked[round(k * (len(ranked) - 1) / (most - 1))] for k in range(most)]
+    import numpy as np
+
+    ranked = np.sort(np.asarray(values, dtype=float))
+    if len(ranked) > most:
+        ranked = ranked[[round(k * (len(ranked) - 1) / (most - 1)) for k in range(most)]]
+    return [*map(float, ranked)]
