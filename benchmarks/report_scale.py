@@ -1,17 +1,18 @@
 """A report on a run of a million requests: seconds, memory, and whether its numbers are numpy's.
 
-    python benchmarks/report_scale.py [--requests N] [--csv]
+    python benchmarks/report_scale.py [--requests N] [--folder DIR]
 
-Makes a run of N requests (1,000,000 by default, 32 tokens each, four cells) in a temporary folder, writes its report in
-a process of its own, and compares percentiles with numpy's over the same values.
+Makes a run of N requests (1,000,000 by default, 32 tokens each, four cells) in a temporary folder, writes its report
+without a cache and from it, each with and without CSV, in processes of their own, compares what they say with each
+other, and percentiles with numpy's over the same values.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from pytest_modellens.record import Record, to_json
 DISTINCT = 4000
 CELLS = 4
 TOKENS = 32
+REPORTS = {"first": [], "second": [], "first, with CSV": ["--csv"], "second, with CSV": ["--csv"]}
+"""Of each, what is asked for; "first" begins without a cache."""
 
 
 def make(seed: int) -> dict[str, Any]:
@@ -78,32 +81,45 @@ def make(seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--csv", action="store_true", help="write the CSV files as well")
+    parser.add_argument("--folder", type=Path, help="where the run is made (default: a temporary folder)")
     given = parser.parse_args()
-    count = given.requests
     records = [make(seed) for seed in range(DISTINCT)]
-    with tempfile.TemporaryDirectory() as temporary:
+    whole, rest = divmod(given.requests, DISTINCT)
+    with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
         folder = Path(temporary) / "20261121T203000Z-scale"
         folder.mkdir()
         lines = [msgspec.json.encode(record) + b"\n" for record in records]
-        whole, rest = divmod(count, DISTINCT)
         with (folder / "requests.jsonl").open("wb") as file:
             for _ in range(whole):
                 file.writelines(lines)
             file.writelines(lines[:rest])
         (folder / "run.json").write_text(json.dumps({"ended_at": "2026-11-21T21:30:00+00:00"}))
-        size = (folder / "requests.jsonl").stat().st_size
-        print(f"{count:,} requests, {size / 1e9:.2f} GB")
-        began = time.perf_counter()
-        summary = folder / "summary.json"
-        command = [sys.executable, "-m", "pytest_modellens.cli", "report", str(folder), "--json", str(summary)]
-        subprocess.run([*command, *(["--csv"] if given.csv else [])], check=True)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        wall, cpu = time.perf_counter() - began, used.ru_utime + used.ru_stime
-        print(f"report: {wall:.1f} s, of which {cpu:.1f} s of one core")
-        page = (folder / "report.html").stat().st_size
-        print(f"memory at most: {used.ru_maxrss / 1024:,.0f} MB; page {page / 1e3:,.0f} KB")
-        compare(json.loads(summary.read_text())["cells"], records, whole, rest)
+        print(f"{given.requests:,} requests, {(folder / 'requests.jsonl').stat().st_size / 1e9:.2f} GB")
+        time.sleep(3)  # a file that was written just now gets no cache
+        print(f"{'report':24}{'wall s':>8}{'CPU s':>8}{'MB':>7}")
+        made = {name: report(folder, name, options) for name, options in REPORTS.items()}
+        cache = folder / ".requests.parquet"
+        print(f"page {(folder / 'report.html').stat().st_size / 1e3:,.0f} KB")
+        print(f"cache {cache.stat().st_size / 1e6:,.0f} MB" if cache.exists() else "no cache: pyarrow is not installed")
+        print("all reports alike" if len({*made.values()}) == 1 else "REPORTS DIFFER")
+        compare(json.loads(made["first"])["cells"], records, whole, rest)
+
+
+def report(folder: Path, name: str, options: list[str]) -> str:
+    """Write a report in a process of its own, print what it took, and return its numbers."""
+    if name.startswith("first"):
+        (folder / ".requests.parquet").unlink(missing_ok=True)
+    summary = folder / "summary.json"
+    command = [sys.executable, "-m", "pytest_modellens.cli", "report", str(folder), "--json", str(summary), *options]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - began
+    if process.returncode:
+        raise SystemExit(f"the report ended with {process.returncode}")
+    print(f"{name:24}{wall:8.1f}{used.ru_utime + used.ru_stime:8.1f}{used.ru_maxrss / 1024:7,.0f}", flush=True)
+    return summary.read_text()
 
 
 def compare(cells: list[dict[str, Any]], records: list[dict[str, Any]], whole: int, rest: int) -> None:

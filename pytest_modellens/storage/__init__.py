@@ -5,6 +5,7 @@ results/20261121T203000Z-smoke/
     requests.jsonl   one record a line, append-only
     hardware.jsonl   one hardware series a line, append-only
     server.jsonl     one series of the server's own metrics a line, append-only; only where there were any
+    .requests.parquet  a cache of requests.jsonl by column, of a large run that a report was made of
 """
 
 from pytest_modellens.storage.folder import HARDWARE, REQUESTS, SERVER, RunFolder

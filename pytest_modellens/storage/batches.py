@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "Batch", "Gaps", "batches_of_lines", "batches_of_rows", "is_same", "whole"]
 
 _RECORDS = 8192
-_BYTES = 32_000_000
+_BYTES = 16_000_000
 """How many records a batch holds, and bytes of lines: what is in memory at once."""
-_AT_ONCE = 128
-"""Records that are taken apart at once: their parts are still in the processor's cache then."""
+_AT_ONCE = 500_000
+"""Bytes of lines that are taken apart at once: their parts are still in the processor's cache then."""
 _LEFT_OUT = {"hardware"}
 """Fields of `Record` that nothing is made of by column."""
 
@@ -232,7 +232,7 @@ class _Columns:
 
     def _begin(self) -> None:
         self.lines: list[bytes] = []
-        self._bytes = 0
+        self._bytes = self._waiting = 0
         self._rows: list[Any] = []
         self._parts: dict[str, list[Any]] = {name: [] for name in self._names}
 
@@ -241,7 +241,8 @@ class _Columns:
         self._rows.append(row)
         self.lines.append(row.line)
         self._bytes += len(row.line)
-        if len(self._rows) == _AT_ONCE:
+        self._waiting += len(row.line)
+        if self._waiting >= _AT_ONCE:
             self._split()
         return len(self.lines) == _RECORDS or self._bytes >= _BYTES
 
@@ -257,6 +258,7 @@ class _Columns:
         for name, parts in self._parts.items():
             parts.append(_column(name, self._rows))
         self._rows.clear()
+        self._waiting = 0
 
 
 def _column(name: str, rows: Sequence[Any]) -> Any:
