@@ -27,6 +27,8 @@ Level = Literal["must", "should"]
 _PROMPT = "Count from one to ten."
 _NO_MODEL = "modellens-has-no-such-model"
 _TOKENS, _TEMPERATURE = 17, 0.25
+_CLASSES = {401: "AuthenticationError", 403: "AccessDeniedError", 404: "NotFoundError", 429: "RateLimitError"}
+"""What a status has to become; of others a module knows more than the status says."""
 
 
 class Check(NamedTuple):
@@ -101,7 +103,7 @@ async def _check_mounted(found: _List, mounted: Mounted, model: str | None, prox
     contributed = await mounted.coordinator.collect_contributions("observability.events")
     found.should("contributes observability.events", contributed, "contributes none")
     await _check_answers(found, mounted, model, proxy)
-    await _check_failure(found, mounted)
+    await _check_failure(found, mounted, proxy)
 
 
 async def _check_models(found: _List, provider: Any) -> None:
@@ -155,19 +157,24 @@ async def _check_answers(found: _List, mounted: Mounted, model: str | None, prox
     )
 
 
-async def _check_failure(found: _List, mounted: Mounted) -> None:
-    from amplifier_core.llm_errors import LLMError
+async def _check_failure(found: _List, mounted: Mounted, proxy: RecordingProxy | None) -> None:
+    from amplifier_core import llm_errors
 
+    before = len(proxy.passed) if proxy else 0
     seen = await Seen.of(mounted, _request(_NO_MODEL, stream=True), model=_NO_MODEL)
     error = seen.error
-    name = "a failure is an LLMError with provider and cause"
+    name = "a failure is an LLMError of its class, with provider and cause"
     if error is None:
         found.must(name, passed=False, message=f"asked for model {_NO_MODEL!r}, it answered")
         return
-    is_good = isinstance(error, LLMError) and error.provider and error.__cause__ is not None
+    status = (
+        next((passed.status for passed in reversed(proxy.passed[before:]) if passed.status), None) if proxy else None
+    )
+    wanted = _CLASSES.get(status or 0, "LLMError")
+    is_good = isinstance(error, getattr(llm_errors, wanted)) and error.provider and error.__cause__ is not None
     cause = "no cause" if error.__cause__ is None else "a cause"
     about = f"raised {type(error).__name__} with provider {getattr(error, 'provider', None)!r} and {cause}"
-    found.must(name, is_good, about)
+    found.must(name, is_good, about if wanted == "LLMError" else f"{about} for status {status}, which is {wanted}")
 
 
 def _request(model: str | None, *, stream: bool) -> Any:

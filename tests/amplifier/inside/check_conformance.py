@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from amplifier_core import llm_errors
 from amplifier_core.validation import ProviderValidator
 
+from pytest_modellens.amplifier import failures
 from pytest_modellens.bridge.conformance import check_module
 from pytest_modellens.bridge.loading import find_module
 from pytest_modellens.bridge.proxy import RecordingProxy
@@ -83,7 +85,17 @@ def test_list_fails_where_a_module_does(proxy: RecordingProxy) -> None:
     assert found["emits one llm:request, then one llm:response"] == "emitted []"
     assert found["complete returns a ChatResponse with Usage, streamed"] == "has no usage"
     assert found["limit, temperature and model arrive on the wire"] == "no request was seen"
-    assert (
-        found["a failure is an LLMError with provider and cause"] == "raised KeyError with provider None and no cause"
-    )
+    name = "a failure is an LLMError of its class, with provider and cause"
+    assert found[name] == "raised KeyError with provider None and no cause"
     assert len(musts) >= 6
+
+
+def test_failure_of_another_class_than_its_status_fails_the_list(
+    proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(failures._BY_STATUS, 404, llm_errors.InvalidRequestError)
+    config = {**FREE, "base_url": proxy.url}
+    checks = asyncio.run(check_module(find_module(REMOTE[0]), config, model="truth:reasoning", proxy=proxy))
+    (message,) = failed(checks).values()
+    assert message.startswith("raised InvalidRequestError with provider 'modellens-")
+    assert message.endswith("a cause for status 404, which is NotFoundError")
