@@ -49,6 +49,23 @@ class World:
             yield Run(self, np.random.default_rng((self.seed, number)))
 
 
+@dataclass(frozen=True)
+class Starts:
+    """How often both servers are started, and by how much that moves them."""
+
+    sd: float
+    every: int
+    """Blocks after which both are started anew."""
+
+    def of(self, blocks: int) -> NDArray[np.int64]:
+        """Return which start each block is on."""
+        return np.arange(blocks) // self.every
+
+    def moved(self, rng: np.random.Generator, blocks: int) -> Array:
+        of = self.of(blocks)
+        return np.asarray(self.sd * rng.normal(size=of[-1] + 1)[of])
+
+
 class Run:
     """One job: a server, another one beside it, and sessions of the same server before."""
 
@@ -57,10 +74,15 @@ class Run:
         self.prompts = PROMPT_SD * rng.normal(size=(CASES, 1))
 
     def arm(
-        self, session: float, slower: float = 0.0, repeats: int = REPEATS, looks: tuple[int, ...] | None = None
+        self,
+        session: float,
+        slower: float = 0.0,
+        repeats: int = REPEATS,
+        looks: tuple[int, ...] | None = None,
+        starts: Starts | None = None,
     ) -> Array:
         """Return an arm whose tokens per second are lower by the share `slower`; `looks` say the order of requests."""
-        start = START_SD * self._rng.normal()
+        start = START_SD * self._rng.normal() if starts is None else starts.moved(self._rng, repeats)
         noise = REQUEST_SD * (self._correlated(repeats) if looks is None else self._along(asked(looks)))
         stalled = np.log(self._world.stall) * (self._rng.random((CASES, repeats)) < STALLS)
         return np.asarray(self.prompts + session + start - np.log1p(-slower) + noise + stalled)
@@ -105,7 +127,9 @@ def asked(looks: tuple[int, ...]) -> NDArray[np.int64]:
     return order
 
 
-def frame(times: Array, *, job: int = 0, metric: str = "tokens_per_second", slo: float | None = None) -> pd.DataFrame:
+def frame(
+    times: Array, *, job: int = 0, metric: str = "tokens_per_second", slo: float | None = None, start: Any = 0
+) -> pd.DataFrame:
     """Return requests as `judge` takes them; goodput where `slo`, a log time relative to the case, says what is met."""
     cases, repeats = times.shape
     block = np.tile(np.arange(repeats), cases)
@@ -117,7 +141,7 @@ def frame(times: Array, *, job: int = 0, metric: str = "tokens_per_second", slo:
     return pd.DataFrame(
         {
             "job": job,
-            "start": 0,
+            "start": np.tile(np.broadcast_to(start, repeats), cases),
             "block": block,
             "case": np.char.add("case", case.astype(str)),
             "t": block * float(cases) + case,
@@ -140,9 +164,9 @@ def ours_side_by_side(run: Run, slower: float, limit: float, name: str = "tokens
     return Outcome(judged(arms, limit, name), arms[0].size)
 
 
-def judged(arms: list[Array], limit: float, name: str, **more: Any) -> str:
+def judged(arms: list[Array], limit: float, name: str, *, start: Any = 0, **more: Any) -> str:
     metric = name.partition(".")[0]
-    frames = [frame(arm, metric=metric) for arm in arms]
+    frames = [frame(arm, metric=metric, start=start) for arm in arms]
     signed = -limit if metric == "tokens_per_second" else limit / (1 - limit)
     return judge(*frames, limits={name: signed}, **more).verdict
 
@@ -153,10 +177,11 @@ def ours_by_looks(run: Run, slower: float, limit: float) -> Outcome:
     return by_looks([run.arm(session, repeats=LOOKS[-1]), run.arm(session, slower, repeats=LOOKS[-1])], limit, LOOKS)
 
 
-def by_looks(arms: list[Array], limit: float, looks: tuple[int, ...]) -> Outcome:
+def by_looks(arms: list[Array], limit: float, looks: tuple[int, ...], starts: Starts | None = None) -> Outcome:
     for look, blocks in enumerate(looks):
         seen = [arm[:, :blocks] for arm in arms]
-        verdict = judged(seen, limit, "tokens_per_second", look=look, n_looks=len(looks))
+        start = 0 if starts is None else starts.of(blocks)
+        verdict = judged(seen, limit, "tokens_per_second", start=start, look=look, n_looks=len(looks))
         if verdict != "inconclusive":
             break
     return Outcome(verdict, CASES * blocks)
@@ -169,6 +194,18 @@ def as_asked(looks: tuple[int, ...]) -> Any:
         session, drifts = run.session(), run.drift(looks)
         arms = [run.arm(session, drop, looks[-1], looks) for drop in (0.0, slower)]
         return by_looks([arm + drift for arm, drift in zip(arms, drifts, strict=True)], limit, looks)
+
+    return gate
+
+
+def restarted(sd: float, *, every: int) -> Any:
+    """Return the gate, look by look, over servers whose starts differ by `sd`, started anew after so many blocks."""
+    starts = Starts(sd, every)
+
+    def gate(run: Run, slower: float, limit: float) -> Outcome:
+        session = run.session()
+        arms = [run.arm(session, drop, LOOKS[-1], starts=starts) for drop in (0.0, slower)]
+        return by_looks(arms, limit, LOOKS, starts)
 
     return gate
 
@@ -286,6 +323,9 @@ def main() -> None:
     }
     section("side by side, limit 5 %", 0.05, drops, ours | {n: by_rule(r, stored=False) for n, r in others.items()})
     section("side by side, limit 3 %", 0.03, (0.0, 0.03, 0.05), ours)
+    for sd in (START_SD, 0.02, 0.05):
+        gates = {"one start of each server": restarted(sd, every=10**6), "anew for each block": restarted(sd, every=1)}
+        section(f"server starts of {100 * sd:g} %, limit 5 %", 0.05, drops, gates)
     ttft = {
         f"modellens, {name}": lambda run, slower, limit, name=name: ours_side_by_side(run, slower, limit, name)
         for name in ("ttft_ms", "ttft_ms.p95")

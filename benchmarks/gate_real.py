@@ -1,12 +1,14 @@
 """The gate on a real server: against itself, and against itself made slower by a known share.
 
     python benchmarks/gate_real.py [--runs 10] [--slow-runs 10] [--slower 10]
+    python benchmarks/gate_real.py --restarts [--runs 10]
 
 Each run starts the embedded model twice, each server behind a proxy that can stretch time: a piece of an answer that
 arrives t after its request is passed on after t × stretch. Both proxies do the same work, so that what is stretched is
 all that differs, but for the two starts. Then pytest measures them side by side, `--runs` times unchanged and
-`--slow-runs` times with the candidate's tokens per second lower by `--slower` per cent; the verdicts are printed. Needs
-the extra `local`.
+`--slow-runs` times with the candidate's tokens per second lower by `--slower` per cent; the verdicts are printed. With
+`--restarts`, pytest starts the embedded model itself, both servers anew for each block, unchanged and without a proxy.
+Needs the extra `local`.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ class Stretched:
 def measure(folder: Path, candidate: str, baseline: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run pytest and return what its run.json says."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "suites"]
-    command += ["--provider", f"llamacpp={candidate}", "--modellens-ab", baseline, "--modellens-report", "off"]
+    command += ["--provider", candidate, "--modellens-ab", baseline, "--modellens-report", "off"]
     command += ["--modellens-gate", f"tokens_per_second:-{options.limit:g}%", "--modellens-blocks", options.blocks]
     before = {*folder.glob("results/*/run.json")}
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -123,7 +125,7 @@ def measure_pair(folder: Path, weights: Weights, stretch: float, options: argpar
         servers = [stack.enter_context(EmbeddedServer(weights)) for _ in range(2)]
         baseline, candidate = (stack.enter_context(Stretched(server.url)) for server in servers)
         candidate.stretch = stretch
-        return measure(folder, candidate.url, baseline.url, options)
+        return measure(folder, f"llamacpp={candidate.url}", baseline.url, options)
 
 
 def row(number: int, slower: float, run: dict[str, Any], took_s: float, cases: int) -> str:
@@ -146,7 +148,10 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=5.0, help="of the gate, in per cent (default: 5)")
     parser.add_argument("--tokens", type=int, default=16, help="tokens per answer (default: 16)")
     parser.add_argument("--blocks", default="6,12,20,40", help="looks (default: 6,12,20,40)")
+    parser.add_argument("--restarts", action="store_true", help="servers started anew for each block, unchanged")
     options = parser.parse_args()
+    if options.restarts:
+        options.slow_runs = 0
     suite = SUITE.format(tokens=options.tokens)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -161,7 +166,10 @@ def main() -> None:
             names = []
             for number in range(1, runs + 1):
                 began = time.perf_counter()
-                run = measure_pair(folder, weights, 1 / (1 - slower / 100), options)
+                if options.restarts:
+                    run = measure(folder, "local", "local", options)
+                else:
+                    run = measure_pair(folder, weights, 1 / (1 - slower / 100), options)
                 names.append(run["gate"]["name"])
                 print(row(number, slower, run, time.perf_counter() - began, cases), flush=True)
             told = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))

@@ -110,7 +110,7 @@ class CellRun:
         self._over_budget: BudgetError | None = None
         self._source = self._affordable(requests(case, self.request.model, request_of))
         # A primed cache needs somebody to prime it.
-        self.warmup = max(1, case.warmup) if case.cache == "warm" else case.warmup
+        self.warmup = self._each_warmup = max(1, case.warmup) if case.cache == "warm" else case.warmup
         self._warmed = 0
         self.records: list[Record] = []
         self.stopped: str | None = None
@@ -168,8 +168,13 @@ class CellRun:
 
     def prime_again(self) -> None:
         """Have a request of warm-up sent next where the cache has to be warm: other cells were measured meanwhile."""
-        if self.request.cache == "warm":
+        if self.request.cache == "warm" and self.is_warm:
             self.warmup += 1
+
+    def go_on_with(self, provider: ProviderAdapter) -> None:
+        """Ask a server from now on that was started in the place of the first, and is warmed up as that one was."""
+        self.provider = provider
+        self.warmup = self._warmed + self._each_warmup
 
     def send(self) -> Record:
         """Send the next request, warm-up first, and return its record.

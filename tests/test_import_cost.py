@@ -71,6 +71,7 @@ def test_plugin_adds_few_modules_of_its_own(tmp_path: Path) -> None:
         "pytest_modellens.plugin.fixtures",
         "pytest_modellens.plugin.gate_asked",
         "pytest_modellens.plugin.hookspec",
+        "pytest_modellens.plugin.option_table",
         "pytest_modellens.plugin.options",
         "pytest_modellens.plugin.stash",
         "pytest_modellens.plugin.values",

@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_modellens.gate.effects import Comparison, Effects, kept, robust, yuen_variance
 from pytest_modellens.gate.frames import IncomparableError, some
-from pytest_modellens.gate.verdict import ARMS
+from pytest_modellens.gate.verdict import ARMS, MANY_STARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["MIN_BLOCKS", "Blocks", "blocks_of", "compare_blocks", "start_variance"]
+__all__ = ["MIN_BLOCKS", "Blocks", "blocks_of", "by_start", "compare_blocks", "start_variance"]
 
 MIN_BLOCKS = 3
 """Blocks without which there is no spread to judge by."""
-MANY_STARTS = 5
-"""Server starts from which on their spread is taken from the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +125,14 @@ def _overall(found: Sequence[Robust], by_block: Array, calibration: Calibration)
 
 
 def start_variance(start: NDArray[np.int64], calibration: Calibration) -> float:
-    """Return the variance of a difference of log values by the starts of both servers."""
+    """Return the variance that is assumed of a difference of log values by the starts of both servers."""
     return 2 * calibration.start_sd**2 / np.unique(start).size
+
+
+def by_start(values: Array, start: NDArray[np.int64]) -> Array | None:
+    """Return the means of blocks' values on each start; None where so few starts do not show how much they differ."""
+    _, number, count = np.unique(start, return_inverse=True, return_counts=True)
+    return None if count.size < MANY_STARTS else np.bincount(number, weights=values) / count
 
 
 class _Moments(NamedTuple):
@@ -142,15 +146,15 @@ def _with_starts(
 ) -> tuple[_Moments, float]:
     """Return `found` with the variance that server starts add, and the share of it that more blocks make smaller."""
     within = found.variance
-    _, number, count = np.unique(start, return_inverse=True, return_counts=True)
-    if count.size < MANY_STARTS:
+    means = by_start(by_block, start)
+    if means is None:
         variance = within + start_variance(start, calibration)
         # Satterthwaite: the part that is known has no end of degrees of freedom.
         df = found.df * (variance / within) ** 2 if within > 0 else np.inf
         return _Moments(found.mean, variance, df), within / variance if variance > 0 else 1.0
-    between = float(np.var(np.bincount(number, weights=by_block) / count, ddof=1)) / count.size
+    between = float(np.var(means, ddof=1)) / means.size
     if between > within:
-        return _Moments(found.mean, between, count.size - 1.0), 1.0
+        return _Moments(found.mean, between, means.size - 1.0), 1.0
     return _Moments(found.mean, within, found.df), 1.0
 
 

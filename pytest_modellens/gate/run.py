@@ -41,6 +41,8 @@ class RunVerdict:
     """What is known of the machine; None: nothing, and the defaults were taken."""
     n_blocks: int | None = None
     """Blocks in which both servers were measured side by side; None against stored sessions."""
+    n_restarts: int = 0
+    """How often both were started anew, each time for one block; 0 where one start of each was measured."""
 
     @property
     def name(self) -> str:
@@ -60,7 +62,8 @@ class RunVerdict:
         rest = {"differing": self.differing, "missing": list(self.missing), "not_run": list(self.not_run)}
         known = self.calibration and msgspec.to_builtins(self.calibration)
         about = {"name": self.name, "baseline": self.baseline, "sessions": self.n_sessions}
-        return {**about, "blocks": self.n_blocks, "calibration": known, "verdict": verdict, **rest}
+        about |= {"blocks": self.n_blocks, "restarts": self.n_restarts}
+        return {**about, "calibration": known, "verdict": verdict, **rest}
 
 
 class _Plain(msgspec.Struct):
@@ -74,6 +77,7 @@ class _Plain(msgspec.Struct):
     not_run: tuple[str, ...]
     calibration: Known | None = None
     blocks: int | None = None
+    restarts: int = 0
 
 
 def run_verdict_of(data: Any) -> RunVerdict:
@@ -92,6 +96,7 @@ def run_verdict_of(data: Any) -> RunVerdict:
         plain.not_run,
         plain.calibration,
         plain.blocks,
+        plain.restarts,
     )
 
 

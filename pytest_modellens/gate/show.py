@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import TYPE_CHECKING
 
 from pytest_modellens.gate.calibration import Calibration
 from pytest_modellens.gate.session import FACTS
 from pytest_modellens.gate.specs import show_change
+from pytest_modellens.gate.verdict import MANY_STARTS
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_modellens.gate.run import RunVerdict
     from pytest_modellens.gate.verdict import MetricVerdict
 
-__all__ = ["calibration_line", "change_lines", "verdict_lines", "wrapped"]
+__all__ = ["calibration_line", "change_lines", "starts_sentence", "verdict_lines", "wrapped"]
 
 _SHOWN = 10
 
@@ -36,7 +38,7 @@ def verdict_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
     if run.verdict is not None:
         for metric in run.verdict.metrics:
             lines += _metric(metric)
-        lines.append(calibration_line(run.calibration))
+        lines.append(calibration_line(run.calibration) if run.n_blocks is None else _starts_line(run))
     lines += _named("not in the baseline", run.missing)
     lines += _named("in the baseline, not run", run.not_run)
     return [part for line in lines for part in wrapped(line, width)]
@@ -54,11 +56,31 @@ def change_lines(run: RunVerdict, *, width: int = 80) -> list[str]:
             show_change(metric.metric, value) for value in (metric.estimate, metric.low, metric.high)
         )
         lines.append(f"{metric.metric}: changed by {estimate} (90 % interval {low} to {high})")
+    if run.verdict is not None:
+        lines.append(_starts_line(run))
     return [part for line in lines for part in wrapped(line, width)]
 
 
 def _beside(run: RunVerdict) -> str:
-    return f"side by side with {printable(run.baseline)} ({run.n_blocks} block{'s' * (run.n_blocks != 1)})"
+    restarts = f", {run.n_restarts} restart{'s' * (run.n_restarts != 1)}" if run.n_restarts else ""
+    return f"side by side with {printable(run.baseline)} ({run.n_blocks} block{'s' * (run.n_blocks != 1)}{restarts})"
+
+
+def starts_sentence(run: RunVerdict) -> str:
+    """Return what two servers that were measured side by side differ by because they are two processes.
+
+    95 % of pairs of starts of one server differ by less than 1.96 √2 standard deviations of a start.
+    """
+    starts = run.n_restarts + 1
+    if starts >= MANY_STARTS:
+        return "both servers were started anew for each block: what starts differ by was seen, and not assumed"
+    known = run.calibration
+    apart = 1.96 * math.sqrt(2 / starts) * (Calibration() if known is None else known).start_sd
+    each = "one start" if starts == 1 else f"{starts} starts"
+    return (
+        f"{each} of each server: a difference below {_percent(apart)} between two processes cannot be told from one "
+        "between two commits"
+    )
 
 
 def calibration_line(known: Known | None) -> str:
@@ -70,6 +92,18 @@ def calibration_line(known: Known | None) -> str:
     return (
         f"calibrated on {printable(known.made_at[:10])} with {known.n_sessions} sessions of this machine, which differ "
         f"by {_percent(known.session_sd)}, server starts by {_percent(known.start_sd)} ({known.file})"
+    )
+
+
+def _starts_line(run: RunVerdict) -> str:
+    known = run.calibration
+    if known is not None:
+        return f"{starts_sentence(run)}; {calibration_line(known)}"
+    if run.n_restarts + 1 >= MANY_STARTS:
+        return starts_sentence(run)
+    return (
+        f"uncalibrated: {starts_sentence(run)}, and it could be more here (modellens calibrate measures it; servers "
+        "that the run starts itself it starts anew)"
     )
 
 

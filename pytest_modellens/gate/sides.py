@@ -64,13 +64,14 @@ def judge_sides(
         allowed = (*may_differ, *(() if GOODPUT in limits else (SLO,)))
         differing = differences([old], new, may_differ=allowed)
     verdict = None
+    n_restarts = _restarts(meta)
     known = known_for(calibrations or {}, new.machine, limits)
     if not differing:
         from pytest_modellens.gate.decide import judge
 
         verdict = judge(
-            _frame(old, names),
-            _frame(new, {}),
+            _frame(old, names, is_restarted=n_restarts > 0),
+            _frame(new, {}, is_restarted=n_restarts > 0),
             limits=limits,
             alpha=alpha,
             design="ab",
@@ -79,7 +80,7 @@ def judge_sides(
             calibration=None if known is None else known.calibration,
         )
     blocks = len({row["block"] for row in new.rows})
-    return RunVerdict(arms["baseline"].provider, 0, verdict, differing, (), (), known, n_blocks=blocks)
+    return RunVerdict(arms["baseline"].provider, 0, verdict, differing, (), (), known, blocks, n_restarts)
 
 
 class _Arm:
@@ -126,10 +127,19 @@ def _silent(arms: Mapping[str, _Arm], keys: Mapping[str, str]) -> dict[str, list
     return found
 
 
-def _frame(session: Session, names: Mapping[str, str]) -> Any:
+def _restarts(meta: Mapping[str, Any]) -> int:
+    """Return how often both servers were started anew, each time for one block of all cases."""
+    planned = meta.get("side_by_side")
+    count = planned.get("restarts") if isinstance(planned, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def _frame(session: Session, names: Mapping[str, str], *, is_restarted: bool) -> Any:
     """Return the rows of a session; `names` are other names of its cases."""
     import pandas as pd
 
     columns = ["case", "start", "block", "t", *VALUES, GOODPUT]
     found = pd.DataFrame(session.rows, columns=columns).assign(job=session.name)
+    if is_restarted:
+        found = found.assign(start=found["block"])
     return found.assign(case=found["case"].map(names)) if names else found

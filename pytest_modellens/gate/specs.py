@@ -16,6 +16,7 @@ __all__ = [
     "parse_facts",
     "parse_inconclusive",
     "parse_limits",
+    "parse_restarts",
     "show_change",
 ]
 
@@ -86,6 +87,13 @@ def parse_blocks(text: str) -> tuple[int, ...]:
     if len(looks) < len(parts) or looks != tuple(sorted({*looks})) or looks[0] < MIN_BLOCKS:
         raise ValueError(f"must be numbers of blocks that grow, from {MIN_BLOCKS} on, such as 6,12,20,40 or 20")
     return looks
+
+
+def parse_restarts(text: str) -> str:
+    """Return when servers are started anew; raises ValueError as `parse_limits` does."""
+    if text not in {"auto", "always", "never"}:
+        raise ValueError("must be auto, always or never")
+    return text
 
 
 def parse_inconclusive(text: str) -> str:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pytest_modellens.gate.effects import Comparison, Effects
 from pytest_modellens.gate.frames import IncomparableError
-from pytest_modellens.gate.paired import start_variance
+from pytest_modellens.gate.paired import by_start, start_variance
 from pytest_modellens.gate.stored import extent, rows_by_session, session_effects, session_variance
 from pytest_modellens.gate.verdict import ARMS
 from pytest_modellens.stats.percentile import min_n_for_upper_bound
@@ -51,7 +51,7 @@ def compare_tails(
     usable = ~np.isnan(centred)
     arms = [centred[usable & (table.arm == number)] for number in (0, 1)]
     _check([(f"the {name}", arm.size) for name, arm in zip(ARMS, arms, strict=True)], limit)
-    known = start_variance(blocks.start, calibration)
+    known = _start_variance(blocks, calibration)
     overall = _effect(arms, p, limit.sign, known, calibration, levels)
     cases = []
     for at in range(len(table.cases)):
@@ -60,6 +60,15 @@ def compare_tails(
         cases.append(_effect(both, p, limit.sign, known, calibration, levels) if enough else (np.nan,) * 3)
     n, falling = int(blocks.start.size), 1 - known / overall[1] ** 2
     return Comparison(_stacked([overall]), _stacked(cases), n=n, falling=falling)
+
+
+def _start_variance(blocks: Blocks, calibration: Calibration) -> float:
+    """Return what starts of both servers add to the variance of a change: what is seen of them at the middle of the
+    cases' values, requests' noise included, where there are many; else what is assumed.
+    """
+    assumed = start_variance(blocks.start, calibration)
+    seen = by_start(np.nanmean(blocks.difference, axis=1), blocks.start)
+    return assumed if seen is None else max(assumed, float(np.var(seen, ddof=1)) / seen.size)
 
 
 def _percentile(limit: RelativeLimit) -> float:

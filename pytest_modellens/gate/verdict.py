@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ARMS", "EXIT_STATUS", "MIN_SESSIONS", "CaseVerdict", "MetricVerdict", "Verdict"]
+__all__ = ["ARMS", "EXIT_STATUS", "MANY_STARTS", "MIN_SESSIONS", "CaseVerdict", "MetricVerdict", "Verdict"]
 
 ARMS = ("baseline", "candidate")
 """What is compared with what."""
@@ -13,6 +13,9 @@ EXIT_STATUS = {"pass": 0, "improvement": 0, "regression": 1, "inconclusive": 3, 
 """Exit status of `modellens gate` by verdict."""
 MIN_SESSIONS = 5
 """Sessions of a baseline without which nothing is decided: how much they differ would be assumed, not seen."""
+
+MANY_STARTS = 5
+"""Starts of both servers side by side from which on their spread is taken from the data."""
 
 
 @dataclass(frozen=True, slots=True)

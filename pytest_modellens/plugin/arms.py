@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pytest_modellens.errors import ConfigError
+from pytest_modellens.gate.verdict import MANY_STARTS
 from pytest_modellens.plugin.options import AUTO, ProviderSpec, url_value
 from pytest_modellens.redaction import redact_url
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.suite.case import Case
 
-__all__ = ["BASELINE", "looks_of", "why_not", "with_baseline"]
+__all__ = ["BASELINE", "is_distributed", "looks_of", "restarts_of", "why_not", "with_baseline"]
 
 BASELINE = "baseline"
 """What the baseline's server is called unless it was given a name."""
@@ -34,6 +35,8 @@ def with_baseline(config: pytest.Config, settings: Settings) -> Settings:
     if settings.ab is None:
         if settings.blocks is not None and "blocks" not in settings.from_ini:
             raise pytest.UsageError("--modellens-blocks: is for two servers side by side (give --modellens-ab)")
+        if settings.restarts is not None and "restarts" not in settings.from_ini:
+            raise pytest.UsageError("--modellens-restarts: is for two servers side by side (give --modellens-ab)")
         return settings
     _refuse(config, settings)
     from pytest_modellens.plugin.pyproject import named_providers
@@ -44,7 +47,10 @@ def with_baseline(config: pytest.Config, settings: Settings) -> Settings:
         _check_apart(candidate, baseline)
     except ConfigError as exc:
         raise pytest.UsageError(f"--modellens-ab: {exc}") from None
-    return replace(settings, providers=(candidate,), beside=baseline)
+    settings = replace(settings, providers=(candidate,), beside=baseline)
+    if settings.restarts == "always" and (reason := _why_no_restarts(config, settings)):
+        raise pytest.UsageError(f"--modellens-restarts: {reason}")
+    return settings
 
 
 def looks_of(settings: Settings, *, is_distributed: bool) -> tuple[int, ...]:
@@ -52,6 +58,35 @@ def looks_of(settings: Settings, *, is_distributed: bool) -> tuple[int, ...]:
     can_stop = settings.gate is not None and not is_distributed
     looks = settings.blocks or (_LOOKS if can_stop else _FIXED)
     return looks if can_stop else looks[-1:]
+
+
+def restarts_of(config: pytest.Config, settings: Settings) -> str:
+    """Return "always", "never", or "auto", where it depends on how long the servers take to start."""
+    asked = settings.restarts or "auto"
+    return "never" if asked == "auto" and _why_no_restarts(config, settings) else asked
+
+
+def _why_no_restarts(config: pytest.Config, settings: Settings) -> str | None:
+    """Return why the servers cannot be started anew for each block, or need not be; None when they can."""
+    others = [spec.label for spec in settings.servers if not _is_ours(spec)]
+    if others:
+        names = " and ".join(others)
+        return f"{names}: the run does not start it, and cannot start it anew (give its command: --modellens-serve)"
+    if is_distributed(config):
+        return "workers of -n cannot start servers anew together (leave out -n)"
+    first = looks_of(settings, is_distributed=False)[0]
+    if first < MANY_STARTS:
+        return f"the first look is after {first} blocks (--modellens-blocks; {MANY_STARTS} starts show how they differ)"
+    return None
+
+
+def _is_ours(spec: ProviderSpec) -> bool:
+    return spec.serve is not None or (spec.name == "local" and spec.base_url is None)
+
+
+def is_distributed(config: pytest.Config) -> bool:
+    """Return whether tests run in workers, or this is one."""
+    return hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
 
 
 def why_not(case: Case) -> str | None:

@@ -146,7 +146,7 @@ class Lens:
             raise pytest.fail.Exception(f"{self._where(cell)}: {exc}", pytrace=False) from None
 
     def _run_beside(self, spec: ProviderSpec, cell: Cell, benchmark: Any) -> list[Record]:
-        """Measure a cell on the test's provider and on the baseline in turn, up to the first look."""
+        """Measure a cell on the test's provider and on the baseline in turn, as far as tests do so themselves."""
         _spare(benchmark)  # what takes time here is two servers
         where = self._where(cell)
         if reason := why_not(cell.case):
@@ -171,10 +171,10 @@ class Lens:
                 where=where,
             )
             sides.pairs.append(pair)
-            pair.measure(sides.looks[0], self._evidence, self._config, say=progress.say)
+            pair.measure(sides.first_step, self._evidence, self._config, say=progress.say)
         self._publish(pair.candidate, None)
         found = pair.findings()
-        if len(sides.looks) == 1:
+        if sides.first_step == sides.looks[-1]:
             found += self._limits_broken(pair.candidate)
         if found:
             pytest.fail("\n".join(f"{where}: {sentence}" for sentence in found), pytrace=False)

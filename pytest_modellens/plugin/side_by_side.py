@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from pytest_modellens.gate.run import RunVerdict
-    from pytest_modellens.plugin.sides import Pair
+    from pytest_modellens.plugin.sides import Pair, Sides
     from pytest_modellens.suite.case import Cell
 
 __all__ = ["SideBySide"]
@@ -90,23 +90,18 @@ class SideBySide(Gate):
         return result
 
     def _conclude_all(self, session: pytest.Session) -> None:
-        pairs, looks = sides_of(self._config).pairs, self._looks
-        run, last = self._verdict(0), 0
-        for look in range(1, len(looks)):
-            if not self._is_open(run, pairs):
+        sides, run, is_whole = sides_of(self._config), None, True
+        pairs = sides.pairs
+        for look, blocks in enumerate(self._looks):
+            if look and not (is_whole and self._is_open(run, pairs)):
                 break
-            self._announce(look, pairs)
-            if not self._measure(looks[look], pairs):
-                run, last = self._verdict(look), look
-                break
-            run, last = self._verdict(look), look
+            is_whole = self._reach(look, blocks, sides)
+            run = self._verdict(look)
         for pair in pairs:
             self._judge_pair(pair)
         if run is None:
             self._say_that_nothing_was_measured(session)
             return
-        recorder = self._config.stash[RECORDER]
-        recorder.meta["side_by_side"] = {"baseline": run.baseline, "looks": [*looks], "look": last}
         if self._settings.gate:
             self._conclude(run)
         else:
@@ -114,8 +109,11 @@ class SideBySide(Gate):
         self._lines.append(self._spent())
 
     def _verdict(self, look: int) -> RunVerdict | None:
-        recorder = self._config.stash[RECORDER]
-        return judge_sides(
+        recorder, sides, baseline = self._config.stash[RECORDER], sides_of(self._config), self._settings.beside
+        assert baseline is not None
+        about = {"baseline": baseline.label, "looks": [*sides.looks], "look": look, "restarts": sides.restarts}
+        recorder.meta["side_by_side"] = about
+        found = judge_sides(
             recorder.folder.name,
             recorder.meta,
             recorder.records,
@@ -127,6 +125,9 @@ class SideBySide(Gate):
             look=look,
             n_looks=len(self._looks),
         )
+        if found is None:
+            del recorder.meta["side_by_side"]
+        return found
 
     def _is_open(self, run: RunVerdict | None, pairs: Sequence[Pair]) -> bool:
         """Return whether more blocks could tell more."""
@@ -135,16 +136,39 @@ class SideBySide(Gate):
         # What cannot be compared yet, because a percentile needs more requests, may be at the next look.
         return run.name in {"inconclusive", "incomparable"}
 
-    def _announce(self, look: int, pairs: Sequence[Pair]) -> None:
+    def _reach(self, look: int, blocks: int, sides: Sides) -> bool:
+        """Go on with every case until it has so many blocks; returns False when that had to end early."""
+        pairs = sides.pairs
+        if all(pair.is_over for pair in pairs):
+            return True
+        done = self._looks[look - 1] if look else sides.first_step
+        if done == blocks:
+            return True
+        self._announce(look, blocks - done, sides)
+        if not sides.is_restarting:
+            return self._measure(blocks, pairs)
+        return all(self._restart(sides) and self._measure(block, pairs) for block in range(done + 1, blocks + 1))
+
+    def _restart(self, sides: Sides) -> bool:
+        try:
+            sides.restart()
+        except ModelLensError as exc:
+            for pair in sides.pairs:
+                self._take_back(pair, f"{pair.where}: {exc}")
+            return False
+        return True
+
+    def _announce(self, look: int, more: int, sides: Sides) -> None:
         terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is None or terminal.verbosity < 0:
             return
-        before, more = self._looks[look - 1], self._looks[look] - self._looks[look - 1]
-        seconds = sum(pair.took_s / pair.step_blocks for pair in pairs if not pair.is_over) * more
+        seconds = sum(pair.took_s / pair.step_blocks for pair in sides.pairs if not pair.is_over)
+        seconds += sides.start_s if sides.is_restarting else 0.0
+        before = f"look {look} of {len(self._looks)}, after {self._looks[look - 1]} blocks: undecided; "
+        anew = ", each on servers started anew," if sides.is_restarting else ""
         terminal.ensure_newline()
         terminal.write_line(
-            f"look {look} of {len(self._looks)}, after {before} blocks: undecided; {more} more blocks of each case "
-            f"take about {seconds:.0f} s"
+            f"{before if look else ''}{more} more blocks of each case{anew} take about {seconds * more:.0f} s"
         )
 
     def _measure(self, blocks: int, pairs: Sequence[Pair]) -> bool:
@@ -168,7 +192,7 @@ class SideBySide(Gate):
 
     def _judge_pair(self, pair: Pair) -> None:
         found = pair.findings()
-        if len(self._looks) > 1:  # otherwise the test itself has judged them
+        if sides_of(self._config).first_step < self._looks[-1]:  # otherwise the test itself has judged them
             verdicts, rows = limits_of(pair.candidate)
             self._config.stash[RECORDER].meta["limits"] += rows
             open_ones = [verdict for verdict in verdicts if verdict.verdict == "inconclusive"]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_modellens.errors import ServerError
 from pytest_modellens.findings import findings
 from pytest_modellens.gate.session import case_key
-from pytest_modellens.plugin.arms import looks_of
+from pytest_modellens.plugin.arms import is_distributed, looks_of, restarts_of
 from pytest_modellens.plugin.evidence import watching
 from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pytest_modellens.runner import CellRun
 
 __all__ = ["Pair", "Sides", "sides_of"]
+
+DEAR_S = 30.0
+"""Both servers are not started anew for each block, unless it was asked for, when starting them takes longer."""
 
 
 class Pair:
@@ -82,13 +86,14 @@ class Pair:
                 self.took_s = time.monotonic() - began
 
     def _send(self, blocks: int, say: Callable[[str], None]) -> None:
-        for run in (self.baseline, self.candidate):
-            while not run.is_warm and not self.is_over:
-                say(f"warm-up of {run.label}")
-                run.send()
         for block in range(len(self.candidate.measured), blocks):
-            order = (self.baseline, self.candidate)
-            for run in order if block % 2 == 0 else order[::-1]:
+            order = (self.baseline, self.candidate)[:: 1 if block % 2 == 0 else -1]
+            # Warm-up in the order of the block: what counts is then asked of each right after the other was asked.
+            for run in order:
+                while not run.is_warm and not self.is_over:
+                    say(f"warm-up of {run.label}")
+                    run.send()
+            for run in order:
                 if self.is_over:
                     return
                 run.send()
@@ -127,31 +132,80 @@ class Sides:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._opened = ExitStack()
+        self._opened: dict[str, ExitStack] = {}
+        self._specs: dict[str, ProviderSpec | None] = {}
         self._providers: dict[str, ProviderAdapter] = {}
         settings = config.stash[SETTINGS]
-        is_distributed = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
-        self.looks = looks_of(settings, is_distributed=is_distributed)
+        self.looks = looks_of(settings, is_distributed=is_distributed(config))
         """Numbers of blocks after which there is a look."""
         self.pairs: list[Pair] = []
         """In the order in which their tests ran; those of other processes are not there."""
+        self.restarts = 0
+        """How often both servers were started anew."""
+        self.start_s = 0.0
+        """Time that starting both took last, in seconds; 0 until it is known whether they are started anew."""
+        self._is_restarting = {"always": True, "never": False}.get(restarts_of(config, settings))
         config.add_cleanup(self.close)
 
     def open(self, spec: ProviderSpec | None) -> ProviderAdapter:
         """Return the provider of `spec`, opened once; skips or fails the test as `open_provider` does."""
         label = "" if spec is None else spec.label
         if label not in self._providers:
-            self._providers[label] = self._opened.enter_context(open_provider(spec, self._config))
+            self._specs[label] = spec
+            self._open(label)
         return self._providers[label]
 
     def has(self, provider: ProviderAdapter) -> bool:
         """Return whether `provider` was opened here, and stays open."""
         return provider in self._providers.values()
 
+    @property
+    def is_restarting(self) -> bool:
+        """Whether both servers are started anew for each block; to be asked when both are open."""
+        if not self.start_s:
+            self.start_s = sum(provider.cold_start_s or 0.0 for provider in self._providers.values())
+        if self._is_restarting is None:
+            self._is_restarting = self.start_s <= DEAR_S
+        return self._is_restarting
+
+    @property
+    def first_step(self) -> int:
+        """How many blocks a test measures itself; all others follow after the last test."""
+        return 1 if self.is_restarting else self.looks[0]
+
+    def restart(self) -> None:
+        """Start both servers anew, the one first that was second before, and have all cells go on with them.
+
+        Raises:
+            ServerError: one does not start.
+        """
+        began = time.monotonic()
+        labels = {id(provider): label for label, provider in self._providers.items()}
+        self.close()
+        # So that neither server is always the one that starts beside another.
+        for label in [*self._specs][:: 1 if self.restarts % 2 else -1]:
+            try:
+                self._open(label)
+            except (pytest.fail.Exception, pytest.skip.Exception) as exc:
+                raise ServerError(f"could not be started anew: {exc.msg}") from None
+        for pair in self.pairs:
+            for run in (pair.baseline, pair.candidate):
+                run.go_on_with(self._providers[labels[id(run.provider)]])
+        self.restarts += 1
+        self.start_s = time.monotonic() - began
+
     def close(self) -> None:
         """Close both providers; does nothing the second time."""
-        self._providers.clear()
-        self._opened.close()
+        self._providers = {}
+        with ExitStack() as stack:
+            for opened in self._opened.values():
+                stack.push(opened)
+            self._opened = {}
+
+    def _open(self, label: str) -> None:
+        with ExitStack() as stack:
+            self._providers[label] = stack.enter_context(open_provider(self._specs[label], self._config))
+            self._opened[label] = stack.pop_all()
 
 
 _SIDES: pytest.StashKey[Sides] = pytest.StashKey()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.gate.run import RunVerdict, run_verdict_of
+from pytest_modellens.gate.show import starts_sentence
 from pytest_modellens.gate.specs import show_change
+from pytest_modellens.gate.verdict import MANY_STARTS
 from pytest_modellens.report.columns import METRICS
 from pytest_modellens.report.verdict import Verdict
 from pytest_modellens.text import printable
@@ -152,6 +154,9 @@ def _sentences(found: RunVerdict) -> Iterable[str]:
         return
     if found.n_blocks is not None:
         yield f"Both servers were measured side by side, in {found.n_blocks} blocks of the same session."
+        starts = starts_sentence(found)
+        is_seen = found.verdict.calibrated or found.n_restarts + 1 >= MANY_STARTS
+        yield f"{starts[0].upper()}{starts[1:]}{'' if is_seen else ' (uncalibrated)'}."
         return
     sessions = f"{found.n_sessions} session{'s' * (found.n_sessions != 1)}"
     yield f"The baseline has {sessions}. {_noise(calibrated=found.verdict.calibrated)}"

@@ -39,15 +39,17 @@ class Machine:
     def session(self) -> float:
         return 0.02 * float(self.rng.normal())
 
-    def arm(self, session: float, *, drop: float | Array = 0.0, blocks: int = 20) -> Array:
-        """Return log tokens per second [case, block] of a server slower by `drop`."""
+    def arm(
+        self, session: float, *, drop: float | Array = 0.0, blocks: int = 20, starts: float | Array | None = None
+    ) -> Array:
+        """Return log tokens per second [case, block] of a server slower by `drop`, moved by its `starts`."""
         shape = (self.prompts.shape[0], blocks)
         fresh = self.rng.normal(size=shape)
         noise = fresh.copy()
         for at in range(1, blocks):
             noise[:, at] = 0.3 * noise[:, at - 1] + np.sqrt(1 - 0.3**2) * fresh[:, at]
         stalled = np.log(3) * (self.rng.random(shape) < 0.01)
-        start = 0.005 * self.rng.normal()
+        start = 0.005 * self.rng.normal() if starts is None else starts
         return np.asarray(self.prompts + session + start + np.log1p(-np.asarray(drop)) + 0.05 * noise - stalled)
 
     def side_by_side(self, *, drop: float | Array = 0.0, blocks: int = 20) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pytest_modellens.gate.calibrations import Known
+from pytest_modellens.gate.run import run_verdict_of
+from pytest_modellens.gate.show import starts_sentence, verdict_lines
 from pytest_modellens.gate.sides import judge_sides
 from pytest_modellens.gate.specs import parse_blocks
+from pytest_modellens.gate.verdict import ARMS
 
 LIMITS = {"tokens_per_second": -0.05}
 META: dict[str, Any] = {"servers": {}}
@@ -118,3 +125,55 @@ def test_different_models_are_incomparable_unless_they_may_differ() -> None:
 @pytest.mark.parametrize(("text", "looks"), [("6,12,20,40", (6, 12, 20, 40)), ("3", (3,)), ("3, 60", (3, 60))])
 def test_blocks_are_numbers_that_grow(text: str, looks: tuple[int, ...]) -> None:
     assert parse_blocks(text) == looks
+
+
+def restarted(blocks: int, **about: Any) -> Any:
+    """Return the verdict on a run whose starts of either server differ by 5 %."""
+    moved = {arm: np.random.default_rng((3, at)).normal(0, 0.05, blocks) for at, arm in enumerate(ARMS)}
+    records = run(blocks)
+    for one in records:
+        one["tokens_per_second"] *= np.exp(moved[one["arm"]][one["round"]] - 0.04 * (one["arm"] == "candidate"))
+    found = judge_sides("run", {**META, **about}, records, limits={"tokens_per_second": -0.03})
+    assert found is not None
+    return found
+
+
+def test_servers_started_anew_for_each_block_show_by_how_much_starts_differ() -> None:
+    found = restarted(8, side_by_side={"restarts": 7})
+    assert (found.name, found.n_restarts) == ("inconclusive", 7)
+    assert run_verdict_of(json.loads(json.dumps(found.to_json()))) == found
+    lines = verdict_lines(found, width=500)
+    assert lines[0] == "gate: inconclusive, side by side with old (8 blocks, 7 restarts)"
+    assert lines[-1] == "both servers were started anew for each block: what starts differ by was seen, and not assumed"
+
+
+def test_few_restarts_make_what_is_assumed_of_a_start_smaller() -> None:
+    told = {number: starts_sentence(restarted(4, side_by_side={"restarts": number})) for number in (0, 1, 3)}
+    assert [sentence.partition(":")[0] for sentence in told.values()] == [
+        "one start of each server",
+        "2 starts of each server",
+        "4 starts of each server",
+    ]
+    assert [sentence.split("below ")[1].partition(" b")[0] for sentence in told.values()] == [
+        "1.4 %",
+        "0.98 %",
+        "0.69 %",
+    ]
+
+
+@pytest.mark.parametrize("damaged", [None, 3, {"restarts": "many"}, {"restarts": None}, {}])
+def test_run_that_says_nothing_of_restarts_had_none(damaged: Any) -> None:
+    assert restarted(8, side_by_side=damaged).n_restarts == 0
+
+
+def test_calibrated_start_is_what_two_processes_may_differ_by() -> None:
+    known = Known(
+        session_sd=0.02, start_sd=0.05, rho=0.3, made_at="2026-01-01", n_sessions=5, file="calibrations/a.json"
+    )
+    found = dataclasses.replace(restarted(8), calibration=known)
+    assert starts_sentence(found).startswith("one start of each server: a difference below 14 % between two processes")
+    last = verdict_lines(found, width=500)[-1]
+    assert last.startswith("one start of each server: a difference below 14 %")
+    assert "commits; calibrated on 2026-01-01 with 5 sessions" in last
+    again = dataclasses.replace(found, n_restarts=7)
+    assert "was seen, and not assumed; calibrated on 2026-01-01" in verdict_lines(again, width=500)[-1]

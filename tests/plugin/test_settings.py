@@ -41,6 +41,7 @@ GOOD: dict[str, tuple[str, str, str, Any]] = {
         {"tokens_per_second": -0.05},
     ),
     "ab": ("http://a/v1", "vllm=http://b/v1", "old", "http://a/v1"),
+    "restarts": ("always", "never", "auto", "always"),
     "blocks": ("6,12", "20", "3, 6, 9", (6, 12)),
     "baseline": ("a", "b", "c", "a"),
     "alpha": ("0.05", "0.1", "0.02", 0.05),
@@ -111,6 +112,7 @@ BAD = [
         ("blocks", value, f"must be numbers of blocks that grow, from 3 on, such as 6,12,20,40 or 20 (got {value!r})")
         for value in ("0", "2", "12,6", "6,6", "many", "6,", "²", "6;12")
     ),
+    ("restarts", "5", "must be auto, always or never (got '5')"),
     ("baseline", " ", "must not be empty (got ' ')"),
     ("alpha", "1%", "must be a probability above 0, and 0.2 at most (got '1%')"),
     ("alpha", "0.5", "must be a probability above 0, and 0.2 at most (got '0.5')"),

@@ -141,7 +141,7 @@ def test_arms_stand_apart_in_everything_that_is_kept(sided: Project, server: Fak
     assert records(sided, None) == []
     meta = sided.result.meta
     assert meta["servers"].keys() == {"baseline", "llamacpp"}
-    assert meta["side_by_side"] == {"baseline": "baseline", "looks": [6, 12, 20, 40], "look": 0}
+    assert meta["side_by_side"] == {"baseline": "baseline", "looks": [6, 12, 20, 40], "look": 0, "restarts": 0}
     assert meta["gate"]["blocks"] == 6
     assert meta["gate"]["verdict"]["design"] == "ab"
     with (sided.folders[0] / "requests.csv").open(encoding="utf-8", newline="") as file:
@@ -168,7 +168,18 @@ def test_energy_of_each_server_is_that_of_its_own_requests(
     assert {one["cpu_energy_j_per_token"] for one in summaries} == {14.0 / (7 * tokens[0])}
 
 
-def test_servers_are_asked_in_turn_and_in_either_order(sided: Project) -> None:
+@pytest.mark.parametrize(
+    ("case", "blocks", "expected"),
+    [
+        ("", "5", "ABBAABBAAB"),
+        # Whoever is asked first in a block is warmed up first: what counts comes right after a request to the other.
+        ("cache: warm", "3,4", "AB" + "ABBAAB" + "BA" + "BA"),
+    ],
+)
+def test_servers_are_asked_in_turn_and_in_either_order(
+    sided: Project, monkeypatch: pytest.MonkeyPatch, case: str, blocks: str, expected: str
+) -> None:
+    monkeypatch.setenv("NOISE", "0.1")
     asked: list[str] = []
 
     def noting(name: str) -> Any:
@@ -180,10 +191,10 @@ def test_servers_are_asked_in_turn_and_in_either_order(sided: Project) -> None:
 
         return answer
 
-    sided.case()
+    sided.case(case)
     with fake_server(noting("B")) as candidate, fake_server(noting("A")) as baseline:
-        sided.run(candidate, *ab(baseline), "--modellens-blocks=5").assert_outcomes(passed=1)
-    assert "".join(asked) == "ABBAABBAAB"
+        sided.run(candidate, *GATE, *ab(baseline), f"--modellens-blocks={blocks}")
+    assert "".join(asked) == expected
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])

@@ -65,12 +65,22 @@ def test_verdict_of_the_gate_is_in_every_report(name: str) -> None:
     assert out["gate"] == found
 
 
-def test_servers_measured_side_by_side_have_blocks_and_no_sessions() -> None:
-    run = runs.run(gate=gate(judge(*Machine(1).side_by_side(), limits=ONE), n=0, n_blocks=20))
+@pytest.mark.parametrize(
+    ("restarts", "starts"),
+    [
+        (0, "One start of each server: a difference below 1.4 % between two processes cannot be told from one "),
+        (19, "Both servers were started anew for each block: what starts differ by was seen, and not assumed."),
+    ],
+)
+def test_servers_measured_side_by_side_have_blocks_and_no_sessions(restarts: int, starts: str) -> None:
+    found = judge(*Machine(1).side_by_side(), limits=ONE)
+    run = runs.run(gate=gate(found, n=0, n_blocks=20, n_restarts=restarts))
     shown = gate_verdict(run)
     assert shown is not None
     assert shown.title == "No regression against main, side by side"
-    assert shown.sentences[-1] == "Both servers were measured side by side, in 20 blocks of the same session."
+    assert shown.sentences[-2] == "Both servers were measured side by side, in 20 blocks of the same session."
+    assert shown.sentences[-1].startswith(starts)
+    assert ("(uncalibrated)" in shown.sentences[-1]) == (restarts == 0)
 
 
 def test_regression_is_told_with_its_numbers_case_by_case() -> None:
