@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
@@ -38,13 +42,24 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Take the next bytes and return the events that they complete."""
+        return [event for _, event in self.feed_reads([(0, data)])]
+
+    def feed_reads(self, pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, ServerSentEvent]]:
+        """Take the bytes of some reads, and return the events that they complete, with the read that completed each.
+
+        Args:
+            pieces: (number of the read, bytes), in order.
+        """
+        data = b"".join([piece for _, piece in pieces])
         if data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data and self._at_border():
-            # What servers nearly always send: whole events of one data line.
-            if data.count(b"\n") == 2:
-                return [ServerSentEvent(data[6:-2])]
-            blocks = data[:-2].split(b"\n\n")
-            if all(block.startswith(b"data: ") and b"\n" not in block for block in blocks):
-                return [ServerSentEvent(block[6:]) for block in blocks]
+            blocks = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(blocks):
+                # What servers nearly always send: whole events of one data line.
+                self._started = True
+                return _located(blocks, pieces)
+        return [(read, event) for read, piece in pieces for event in self._feed(piece)]
+
+    def _feed(self, data: bytes) -> list[ServerSentEvent]:
         if b"\n" not in data and b"\r" not in data:
             self._parts.append(data)
             return []
@@ -62,7 +77,7 @@ class SSEDecoder:
 
     def _at_border(self) -> bool:
         """Return whether the next byte begins an event."""
-        return self._started and not (self._buffer or self._parts or self._data or self._name or self._after_cr)
+        return not (self._buffer or self._parts or self._data or self._name or self._after_cr)
 
     def _lines(self, data: bytes) -> list[ServerSentEvent]:
         if self._after_cr:
@@ -93,3 +108,18 @@ class SSEDecoder:
             self._data.append(value)
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+
+
+def _located(blocks: Sequence[bytes], pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, ServerSentEvent]]:
+    """Return events of one data line with the number of the read in which each ends."""
+    events: list[tuple[int, ServerSentEvent]] = []
+    reads = iter(pieces)
+    read, piece = next(reads)
+    left = len(piece)
+    for block in blocks:
+        left -= len(block) + 8  # "data: " and the two line ends
+        while left < 0:
+            read, piece = next(reads)
+            left += len(piece)
+        events.append((read, ServerSentEvent(block)))
+    return events

@@ -189,8 +189,7 @@ class HTTPProvider(MeasuringProvider):
         if answer and not error and answer.model and not self.served_model(request.model, answer.model):
             error = self._wrong_model(request.model, answer.model)
         timeline = timeline_of(exchange, answer, arrivals.stamps, streamed=request.stream, failed=error is not None)
-        events_per_read = Counter(delta.read for delta in answer.deltas) if answer else Counter[int]()
-        coalesced = sum(number > 1 for number in events_per_read.values())
+        coalesced = _with_several([delta.read for delta in answer.deltas]) if answer else 0
         secrets = self.secrets(request, exchange, failed=error is not None)
         return Reply(
             started_at=exchange.started_at,
@@ -344,6 +343,13 @@ class HTTPProvider(MeasuringProvider):
 def _close_all(clients: list[Client]) -> None:
     while clients:
         clients.pop().close()
+
+
+def _with_several(reads: list[int]) -> int:
+    """Return how many of `reads` occur more than once."""
+    if len(set(reads)) == len(reads):
+        return 0
+    return sum(number > 1 for number in Counter(reads).values())
 
 
 def _located(error: RequestError | None, exchange: Exchange, secrets: tuple[str, ...]) -> RequestError | None:

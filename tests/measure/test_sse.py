@@ -68,6 +68,19 @@ def test_events_cut_anywhere_are_the_same(raw: bytes, events: list[ServerSentEve
         assert decode(*reads) == events, reads
 
 
+@pytest.mark.parametrize(("raw", "events"), STREAMS)
+def test_events_of_several_reads_at_once_are_those_of_one_after_the_other(
+    raw: bytes, events: list[ServerSentEvent]
+) -> None:
+    for reads in splits(raw + raw.removeprefix(b"\xef\xbb\xbf"), seed=2, count=50):
+        one_by_one, at_once = SSEDecoder(), SSEDecoder()
+        pieces = list(enumerate(reads))
+        half = len(pieces) // 2
+        alone = [(at, event) for at, data in pieces for event in one_by_one.feed(data)]
+        assert at_once.feed_reads(pieces[:half]) + at_once.feed_reads(pieces[half:]) == alone, reads
+        assert [event for _, event in alone[: len(events)]] == events
+
+
 def test_event_is_complete_with_the_read_that_ends_its_blank_line() -> None:
     decoder = SSEDecoder()
     assert decoder.feed(b"data: a\r\n") == []
