@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import pytest
+
+
+def pytest_configure() -> None:
+    # In the background of a shell Ctrl-C is ignored, by children too; tests send it to themselves and to theirs.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -41,13 +40,7 @@ def started(folder: Path, *arguments: str, suite: str = ROUNDS, **env: str) -> s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Whoever runs these tests in the background of a shell has it ignored.
-        preexec_fn=_hears_ctrl_c,  # noqa: PLW1509  # no other threads hold locks here
     )
-
-
-def _hears_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _plugins() -> set[str]:
