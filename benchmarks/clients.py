@@ -36,8 +36,8 @@ FIRST_MS = 50.0
 CEILING_GAP_MS = 0.5
 TIMEOUT_S = 240
 CALM_PCT = 1.0
-"""A run is disturbed when others use more of a core; time that the host takes away counts, too: a hundredth of two seconds
-is two tokens of each stream."""
+"""A run is disturbed when others use more of a core. Time that the host takes away counts, too: a hundredth of two
+seconds is two tokens of each stream."""
 OWN_CLOCK = "bare, by its own clock"
 """The first client's answers once more, timed by when it read them instead of by the kernel's stamps."""
 Row = dict[str, float | None]
