@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 import psutil
@@ -69,9 +70,10 @@ def servers(pid: int) -> list[psutil.Process]:
 
 def slow_after(number: int) -> Callable[[Chat], None]:
     """Return an answerer that, from request `number` on, begins to answer and never ends."""
+    numbers = count(1)
 
     def answer(chat: Chat) -> None:
-        if len(chat.server.chats) < number:
+        if next(numbers) < number:
             stream("quick")(chat)
             return
         chat.begin_stream()
@@ -81,15 +83,27 @@ def slow_after(number: int) -> Callable[[Chat], None]:
     return answer
 
 
-def test_ctrl_c_in_a_cell_keeps_its_finished_requests(project: Project) -> None:
-    project.case("rounds: 10, timeout: 60s")
-    with fake_server(slow_after(4)) as server, started(project, *of(server)) as process:
-        until(lambda: len(server.chats) == 4, "the fourth request")
-        process.send_signal(signal.SIGINT)
+def interrupted(
+    project: Project,
+    *options: str,
+    quick: int = 3,
+    under_way: int = 2,
+    interrupt: Callable[[int, int], None] = os.kill,
+) -> str:
+    """Run pytest, and interrupt it when `quick` requests have ended and the others never will; return what it said."""
+    with fake_server(slow_after(quick + 1)) as server, started(project, *of(server), *options) as process:
+        until(lambda: len(server.chats) == quick + under_way, f"{under_way} slow requests")
+        interrupt(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
-    assert "KeyboardInterrupt" in output
     assert "INTERNALERROR" not in output
+    return output
+
+
+def test_ctrl_c_in_a_cell_keeps_its_finished_requests(project: Project) -> None:
+    project.case("rounds: 10, timeout: 60s")
+    output = interrupted(project, under_way=1)
+    assert "KeyboardInterrupt" in output
     assert [record["ok"] for record in project.result.records] == [True] * 3
     assert project.result.meta["ended_at"]
     assert project.result.meta["exit_status"] == 2
@@ -99,11 +113,7 @@ def test_ctrl_c_in_a_cell_keeps_its_finished_requests(project: Project) -> None:
 
 def test_ctrl_c_among_concurrent_requests_keeps_those_under_way_as_cancelled(project: Project) -> None:
     project.case("rounds: 10, concurrency: 2, timeout: 60s")
-    with fake_server(slow_after(4)) as server, started(project, *of(server)) as process:
-        until(lambda: len(server.chats) == 5, "two slow requests")
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    interrupted(project)
     outcomes = [record["error_class"] for record in project.result.records]
     assert outcomes == [None] * 3 + ["cancelled"] * 2
 
@@ -111,11 +121,7 @@ def test_ctrl_c_among_concurrent_requests_keeps_those_under_way_as_cancelled(pro
 @pytest.mark.usefixtures("small_files")
 def test_ctrl_c_with_a_full_disk_is_still_ctrl_c(project: Project) -> None:
     project.case("rounds: 10, timeout: 60s")
-    with fake_server(slow_after(6)) as server, started(project, *of(server)) as process:
-        until(lambda: len(server.chats) == 6, "the sixth request")
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    output = interrupted(project, quick=5, under_way=1)
     assert "requests.jsonl: 5 lines were lost (File too large)" in output
     assert "Traceback" not in output
 

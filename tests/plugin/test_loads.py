@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import time
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,9 +13,8 @@ from pytest_modellens.load import cell as load_cell
 from pytest_modellens.load import descriptors
 from pytest_modellens.measure import health
 from pytest_modellens.stats.transient import Truncation
-from tests.plugin.conftest import of
-from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
-from tests.plugin.test_interruption import PATIENCE_S, started, until
+from tests.plugin.fake_server import Chat, FakeServer, fake_server
+from tests.plugin.test_interruption import interrupted
 from tests.plugin.test_pytest_benchmark import SWITCHES
 
 if TYPE_CHECKING:
@@ -260,52 +255,19 @@ def test_loads_of_two_xdist_workers_are_in_one_table(project: Project, server: F
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_during_a_load_keeps_what_had_ended(project: Project, workers: str) -> None:
-    numbers = count(1)
-
-    def three_are_quick(chat: Chat) -> None:
-        if next(numbers) <= 3:
-            stream("quick")(chat)
-            return
-        chat.begin_stream()
-        time.sleep(PATIENCE_S)
-
     loaded(project, "concurrency: 2, requests: 50")
-    with (
-        fake_server(three_are_quick) as server,
-        started(project, *of(server), f"--modellens-workers={workers}") as process,
-    ):
-        until(lambda: len(server.chats) == 5, "two slow requests")
-        os.kill(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    output = interrupted(project, f"--modellens-workers={workers}")
     outcomes = [record["error_class"] for record in project.result.records]
     assert outcomes == [None] * 3 + ["cancelled"] * 2
     assert project.result.meta["cells"][0]["stopped"] == "interrupted"
     assert "✗ stopped early: interrupted" in output
-    assert "INTERNALERROR" not in output
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 def test_ctrl_c_under_xdist_keeps_what_its_workers_had_under_way(project: Project) -> None:
     pytest.importorskip("xdist")
-    numbers = count(1)
-
-    def three_are_quick(chat: Chat) -> None:
-        if next(numbers) <= 3:
-            stream("quick")(chat)
-            return
-        chat.begin_stream()
-        time.sleep(PATIENCE_S)
-
     loaded(project, "concurrency: 2, requests: 50")
-    with (
-        fake_server(three_are_quick) as server,
-        started(project, *of(server), "-n1") as process,
-    ):
-        until(lambda: len(server.chats) == 5, "two slow requests")
-        os.kill(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    output = interrupted(project, "-n1")
     outcomes = [record["error_class"] for record in project.result.records]
     assert outcomes == [None] * 3 + ["cancelled"] * 2
     assert "✗ stopped early: interrupted" in output

@@ -18,7 +18,7 @@ from pytest_modellens.measure import clock, health
 from pytest_modellens.truth.client import TruthServer
 from tests.plugin.conftest import of
 from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
-from tests.plugin.test_interruption import PATIENCE_S, started, until
+from tests.plugin.test_interruption import PATIENCE_S, interrupted, started, until
 from tests.plugin.test_loads import LENIENT, loaded
 
 if TYPE_CHECKING:
@@ -234,27 +234,13 @@ def test_ctrl_c_under_xdist_while_another_worker_waits_for_the_server(
     project: Project, interrupt: Callable[[int, int], None]
 ) -> None:
     pytest.importorskip("xdist")
-    numbers = count(1)
-
-    def three_are_quick(chat: Chat) -> None:
-        if next(numbers) <= 3:
-            stream("quick")(chat)
-            return
-        chat.begin_stream()
-        Event().wait(PATIENCE_S)
-
     for name in "ab":
         loaded(project, "concurrency: 2, requests: 50", name=f"suites/{name}.yaml")
-    with fake_server(three_are_quick) as server, started(project, *of(server), "-n2") as process:
-        until(lambda: len(server.chats) == 5, "two slow requests")
-        interrupt(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    output = interrupted(project, "-n2", interrupt=interrupt)
     assert outcomes(project) == [None] * 3 + ["cancelled"] * 2
     (cell,) = project.result.meta["cells"]
     assert cell["stopped"] == "interrupted"
     assert "✗ stopped early: interrupted" in output
-    assert "INTERNALERROR" not in output
 
 
 @on_posix

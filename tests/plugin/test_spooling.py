@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,11 @@ from pytest_modellens.storage import read_run
 from pytest_modellens.storage.spool import NOTE, Spool
 from tests.disks import fill_disk
 from tests.plugin.conftest import of
-from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
-from tests.plugin.test_interruption import PATIENCE_S, started, until
+from tests.plugin.fake_server import FakeServer, fake_server
+from tests.plugin.test_interruption import PATIENCE_S, slow_after, started, until
 from tests.plugin.test_loads import LENIENT, loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.plugin.conftest import Project
 
 
@@ -29,20 +26,6 @@ pytestmark = pytest.mark.usefixtures("machine_may_be_busy")
 
 def spools(project: Project) -> list[str]:
     return [path.name for path in project.path.glob("results/*/.load-*")]
-
-
-def quick_until(number: int) -> Callable[[Chat], None]:
-    """Return an answerer that answers `number` requests, and begins to answer the others."""
-    numbers = count(1)
-
-    def answer(chat: Chat) -> None:
-        if next(numbers) <= number:
-            stream("quick")(chat)
-            return
-        chat.begin_stream()
-        time.sleep(PATIENCE_S)
-
-    return answer
 
 
 def test_records_of_a_load_are_whole_in_the_end(project: Project, server: FakeServer) -> None:
@@ -62,7 +45,7 @@ def test_records_of_a_load_are_whole_in_the_end(project: Project, server: FakeSe
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 def test_killed_load_keeps_its_finished_requests(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     loaded(project, "concurrency: 2, requests: 50")
-    with fake_server(quick_until(6)) as server, started(project, *of(server)) as process:
+    with fake_server(slow_after(7)) as server, started(project, *of(server)) as process:
         until(lambda: len(server.chats) == 8, "two slow requests")
         until(lambda: len(project.result.records) == 6, "the records")
         process.kill()
