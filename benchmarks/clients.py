@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, it is not there
+
+from benchmarks.client_runs import CLIENTS
+from benchmarks.known_server import KnownServer, Sent, known_server
+from benchmarks.startup import child_environment
+from benchmarks.tools import TOOLS, Asked, compare_tool, find_tools, print_tools
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.client_runs import CLIENTS  # noqa: E402  # run as a script, it needs the path first
-from benchmarks.known_server import KnownServer, Sent, known_server  # noqa: E402  # run as a script, it needs the path first
-from benchmarks.startup import child_environment  # noqa: E402  # run as a script, it needs the path first
-from benchmarks.tools import TOOLS, Asked, compare_tool, find_tools, print_tools  # noqa: E402  # run as a script, it needs the path first
-
 GAP_MS = 10.0
 FIRST_MS = 50.0
 CEILING_GAP_MS = 0.5

@@ -234,7 +234,7 @@ def mean_rule(base: Array, new: Array, limit: float) -> bool:
     return bool((np.exp(new).mean(axis=1) > (1 + limit) * np.exp(base).mean(axis=1)).any())
 
 
-def welch(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001  # all rules are called alike
+def welch(base: Array, new: Array, _limit: float) -> bool:
     """A t-test of every case at 5 %."""
     found = stats.ttest_ind(np.exp(new), np.exp(base), axis=1, equal_var=False, alternative="greater")
     return bool((found.pvalue <= 0.05).any())
@@ -247,14 +247,14 @@ def mann_whitney(base: Array, new: Array, limit: float) -> bool:
     return bool(((p <= 0.05) & beyond).any())
 
 
-def bootstrap(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001  # all rules are called alike
+def bootstrap(base: Array, new: Array, _limit: float) -> bool:
     """Criterion's: the 95 % bootstrap interval of a case's mean lies beyond a noise threshold of 1 %."""
     rng = np.random.default_rng(0)
     means = [np.exp(arm)[:, rng.integers(0, arm.shape[1], (500, arm.shape[1]))].mean(axis=2) for arm in (base, new)]
     return bool((np.quantile(means[1] / means[0], 0.025, axis=1) > 1.01).any())
 
 
-def asv(base: Array, new: Array, limit: float) -> bool:  # noqa: ARG001  # all rules are called alike
+def asv(base: Array, new: Array, _limit: float) -> bool:
     """asv compare: medians apart by a factor of 1.1, and a Mann-Whitney test at 0.2 %."""
     p = stats.mannwhitneyu(new, base, axis=1, alternative="two-sided").pvalue
     return bool(((p < 0.002) & (np.median(new, axis=1) - np.median(base, axis=1) > np.log(1.1))).any())

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, it is not there
+
+from benchmarks.known_server import known_server
+from benchmarks.startup import child_environment, pytest_command
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.known_server import known_server  # noqa: E402  # run as a script, it needs the path first
-from benchmarks.startup import child_environment, pytest_command  # noqa: E402  # run as a script, it needs the path first
-
 FIRST_MS, TOKENS = 50.0, 64
 ALONE = """
 import sys

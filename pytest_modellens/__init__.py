@@ -48,7 +48,23 @@ _HOMES = {
     "provider_names": "providers.registry",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  # strings all: the keys of _HOMES
+__all__ = [
+    "APICallMetrics",
+    "CompletionEvent",
+    "ErrorEvent",
+    "EventBus",
+    "HardwareMetrics",
+    "Model",
+    "ModelLensError",
+    "OpenAICompatibleProvider",
+    "ProviderAdapter",
+    "RunRequest",
+    "RunResult",
+    "TokenGeneratedEvent",
+    "__version__",
+    "create_provider",
+    "provider_names",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from pytest_modellens.amplifier.describing import model_info, provider_info
 from pytest_modellens.amplifier.failures import as_llm_error
 from pytest_modellens.amplifier.settings import read_settings
 from pytest_modellens.errors import ConfigError, ModelLensError
+from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.registry import create_provider
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from pytest_modellens.amplifier.profiles import Profile
     from pytest_modellens.models import Model
-    from pytest_modellens.providers.http import HTTPProvider
 
 __all__ = ["ModellensProvider"]
 
@@ -160,17 +160,18 @@ class ModellensProvider:
         if base_url and self.profile.is_native:
             # Requests are written for its native API, wherever the address leads.
             base_url = base_url.rstrip("/").removesuffix("/v1")
-        adapter: HTTPProvider = create_provider(  # type: ignore[assignment]  # the name decides the class
+        adapter = create_provider(
             self.profile.provider,
             base_url=base_url,
             api_key=self._api_key(),
             timeout_s=self.settings.timeout,
         )
+        assert isinstance(adapter, HTTPProvider)
         return adapter
 
     def _local_adapter(self) -> HTTPProvider:
         settings = self.settings
-        adapter: HTTPProvider = create_provider(  # type: ignore[assignment]  # the name decides the class
+        adapter = create_provider(
             self.profile.provider,
             model=settings.default_model,
             parallel=settings.parallel,
@@ -178,5 +179,6 @@ class ModellensProvider:
             threads=settings.threads,
             timeout_s=settings.timeout,
         )
+        assert isinstance(adapter, HTTPProvider)
         adapter.start()
         return adapter

@@ -88,7 +88,7 @@ def _exists(package: str) -> bool:
 def _from_entry_point(module_id: str, point: EntryPoint) -> Module:
     try:
         loaded: Any = point.load()
-    except Exception as exc:  # foreign code at import: anything can come
+    except Exception as exc:  # importing runs the package's code, which may raise anything; the user gets a line
         raise _unusable(module_id, point.value, exc) from exc
     version = point.dist.version if point.dist is not None else None
     return _checked(module_id, getattr(loaded, "mount", loaded), point.module, version)
@@ -97,7 +97,7 @@ def _from_entry_point(module_id: str, point: EntryPoint) -> Module:
 def _from_package(module_id: str, package: str) -> Module:
     try:
         loaded = import_module(package)
-    except Exception as exc:  # foreign code at import: anything can come
+    except Exception as exc:  # importing runs the package's code, which may raise anything; the user gets a line
         raise _unusable(module_id, package, exc) from exc
     return _checked(module_id, getattr(loaded, "mount", None), package, None)
 

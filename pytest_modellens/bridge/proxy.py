@@ -104,6 +104,6 @@ def _handler(scheme: str, netloc: str, passed: list[Passed]) -> type[BaseHTTPReq
                 # The client sees the same as without a proxy: the connection ends early.
                 self.close_connection = True
 
-        do_GET = do_POST = do_DELETE = do_HEAD = _pass  # noqa: N815  # the names that http.server calls
+        do_GET = do_POST = do_DELETE = do_HEAD = _pass  # noqa: N815  # http.server looks methods up by these names
 
     return Handler

@@ -94,7 +94,7 @@ def _provider(name: str, module: str, qualname: str) -> HTTPProvider:
         cls: Any = import_module(module)
         for part in qualname.split("."):
             cls = getattr(cls, part)
-    except Exception as exc:  # foreign code at import: anything can come
+    except Exception as exc:  # importing runs the package's code, which may raise anything; the user gets a line
         raise StorageError(
             f"{where} cannot be imported ({type(exc).__name__}: {exc}; install the package that brings it)"
         ) from exc

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RuntimeError as exc:
         sys.exit(f"xllamacpp: {exc}")
     _signal_at_parents_end(0)
-    with contextlib.suppress(BrokenPipeError), open(announcements, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
+    with contextlib.suppress(BrokenPipeError), os.fdopen(announcements, "w", encoding="utf-8") as file:
         file.write(json.dumps({"url": server.listening_address}) + "\n")
     wait_for_end(sys.stdin.fileno(), options.parent)
     # The native server's own teardown waits for answers under way, which nobody reads any more.
