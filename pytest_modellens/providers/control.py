@@ -111,7 +111,7 @@ def _get(
     headers: Mapping[str, str] = NO_HEADERS,
     follow: bool = True,
 ) -> T:
-    import requests
+    from pytest_modellens.providers.redirects import OwnHeadersSession
 
     def sign(prepared: PreparedRequest) -> PreparedRequest:
         # Not a plain header: requests lets credentials of the URL and of .netrc replace that.
@@ -119,9 +119,8 @@ def _get(
         return prepared
 
     def fetch() -> T:
-        with requests.Session() as session:
+        with OwnHeadersSession(headers) as session:
             session.trust_env = use_proxies
-            session.headers.update(headers)
             auth = sign if api_key else None
             with session.get(url, auth=auth, timeout=PROBE_TIMEOUT_S, stream=True, allow_redirects=follow) as response:
                 return read(response)
