@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
+from urllib.parse import quote, quote_plus
 
-__all__ = ["HIDDEN", "is_secret_name", "redact", "redact_text", "redact_url"]
+__all__ = ["HIDDEN", "is_secret_name", "redact", "redact_text", "redact_url", "spellings"]
 
 HIDDEN = "***"
 
@@ -39,6 +42,10 @@ _NAME = re.compile(r"""(?<![A-Za-z])([A-Za-z][\w.-]*)["']?\s*[=:]\s*""")
 _VALUE = re.compile(r""""[^"]*"|'[^']*'|[^\s&;,"'\])}]+""")
 _HEADER_VALUE = re.compile(r"""[^\n"']+""")
 _OPTION = re.compile(r"(?<!\S)(--?[A-Za-z][\w-]*)(\s+)(?!-)(\S+)")
+_PLAIN = re.compile(r"[\w.-]*", re.ASCII)
+_HEX = re.compile("%[0-9A-F]{2}")
+_ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
+_IN_HTML = re.compile("[<>&'\"`+]")
 _NO_SECRET = {"none", "null", "true", "false", HIDDEN}
 
 
@@ -53,6 +60,33 @@ def is_secret_name(name: str) -> bool:
     if not words or words[-1] == "env" or words[-2:] in (["env", "var"], ["env", "vars"]):
         return False
     return any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDINGS) for word in words)
+
+
+def spellings(secret: str) -> frozenset[str]:
+    r"""Return `secret` and how else servers write it where they quote it: in a URL, in JSON, in HTML, as code has it.
+
+    Letters, digits, `-`, `.` and `_` have only the one. Other characters are percent-encoded by RFC 3986 (all of them,
+    or but for `/`), as JavaScript's `encodeURIComponent` does it, or as a form's field; and escaped in JSON as Python,
+    Go (`&`, `<` and `>` too), .NET (`+` and quotes too) and PHP (`/` too) do it. Hex digits come in both cases.
+
+    >>> sorted(spellings("a/b"))
+    ['a%2Fb', 'a%2fb', 'a/b', 'a\\/b']
+    """
+    if _PLAIN.fullmatch(secret):
+        return frozenset((secret,))
+    # A lone surrogate, which environment variables can hold, is in no URL.
+    sent = secret.encode("utf-8", "replace")
+    in_url = {quote(sent, safe=safe) for safe in ("", "/", "~!*'()")} | {quote_plus(sent), quote_plus(sent, safe="*")}
+    in_url |= {text.replace("~", "%7E") for text in in_url}
+    in_url |= {_HEX.sub(lambda found: found[0].lower(), text) for text in in_url}
+    in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    in_json |= {_IN_HTML.sub(_escaped, text.replace('\\"', '"')) for text in in_json} | {
+        re.sub("[<>&]", _escaped, text) for text in in_json
+    }
+    in_json |= {text.replace("/", r"\/") for text in in_json}
+    in_json |= {_ESCAPE.sub(lambda found: found[0][:2] + found[0][2:].upper(), text) for text in in_json}
+    in_html = {html.escape(secret), html.escape(secret, quote=False), html.escape(secret).replace("&#x27;", "&#39;")}
+    return frozenset({secret, repr(secret)[1:-1]} | in_url | in_json | in_html)
 
 
 def redact(value: Any) -> Any:
@@ -81,6 +115,10 @@ def redact_text(text: str) -> str:
             shown.append(HIDDEN)
             at = value.end()
     return "".join([*shown, text[at:]])
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def _hidden_option(match: re.Match[str]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pytest_modellens.measure.route import basic_authorization
-from pytest_modellens.redaction import HIDDEN, is_secret_name
+from pytest_modellens.redaction import HIDDEN, is_secret_name, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -61,9 +62,9 @@ def secrets_of(
     if proxy is not None and proxy.authorization is not None:
         sent.append(proxy.authorization)
     # "Bearer KEY" is quoted without its scheme as well.
-    found = {api_key or "", *sent, *(value.partition(" ")[2] for value in sent), *_named_secret(extra)}
-    found.update(_of_url(request.url), _set_by_server(exchange))
-    return _ranked(found)
+    found = {api_key or "", *(value.partition(" ")[2] or value for value in sent), *_named_secret(extra)}
+    spelled = _spelled(frozenset(found | _of_url(request.url)), frozenset(sent))
+    return _ranked((*spelled, *of_server)) if (of_server := [*_set_by_server(exchange)]) else spelled
 
 
 def secrets_in(config: Mapping[str, Any], more: Iterable[str] = ()) -> tuple[str, ...]:
@@ -76,15 +77,18 @@ def secrets_in(config: Mapping[str, Any], more: Iterable[str] = ()) -> tuple[str
         if "://" in text:
             found.update(_of_url(text))
     found |= {value.partition(" ")[2] for value in found}
-    return _ranked({form for text in found for form in _quoted(text)})
+    return _ranked(chain.from_iterable(map(spellings, found)))
 
 
-def _quoted(text: str) -> Iterator[str]:
-    yield from (text, quote(text), quote(text, safe=""), quote_plus(text), repr(text)[1:-1], json.dumps(text)[1:-1])
+# Asked anew for each request, of the same few secrets.
+@lru_cache(maxsize=64)
+def _spelled(secrets: frozenset[str], more: frozenset[str]) -> tuple[str, ...]:
+    """Return `secrets` in all their spellings, and `more` as they are."""
+    return _ranked(chain(more, *map(spellings, secrets)))
 
 
 def _ranked(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted((secret for secret in found if len(secret) >= _SHORTEST), key=lambda text: (-len(text), text)))
+    return tuple(sorted({secret for secret in found if len(secret) >= _SHORTEST}, key=lambda text: (-len(text), text)))
 
 
 def _of_url(text: str) -> set[str]:
