@@ -46,7 +46,6 @@ class Server(ThreadingHTTPServer):
         """Number of the first request that is answered only after `released`; None: all are answered at once."""
         self.released = threading.Event()
         self.bodies: list[dict[str, Any]] = []
-        self.arrivals: list[float] = []
         self.lock = threading.Lock()
         self.in_flight = self.most_in_flight = 0
 
@@ -66,7 +65,6 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         with server.lock:
             number = len(server.bodies)
-            server.arrivals.append(time.perf_counter())
             server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +15,7 @@ from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.providers.base import RunRequest, RunResult
 from pytest_modellens.providers.openai import OpenAIProvider
 from tests.fault_server import FaultServer, Read, Wait, response
+from tests.load.test_executor import interrupt_when
 from tests.providers.asking import WHOLE
 from tests.providers.test_contract import Foreign
 
@@ -37,19 +38,22 @@ def loop(provider: ProviderAdapter, requests: Iterable[RunRequest], *, concurren
 
 
 class Gauge:
-    """Counts how many requests a server has at once."""
+    """Counts how many requests a server has at once, and answers none before there have been `enough`."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, enough: int = 1) -> None:
+        self.changed = threading.Condition()
+        self.enough = enough
         self.now = self.most = 0
 
     def serve(self, connection: socket.socket) -> None:
         while connection.recv(65536):
-            with self.lock:
+            with self.changed:
                 self.now += 1
                 self.most = max(self.most, self.now)
+                self.changed.notify_all()
+                self.changed.wait_for(lambda: self.most >= self.enough, 30)
             time.sleep(0.005)
-            with self.lock:
+            with self.changed:
                 self.now -= 1
             connection.sendall(response(WHOLE))
 
@@ -61,7 +65,7 @@ def asked(counter: list[int], number: int) -> Iterator[RunRequest]:
 
 
 def test_as_many_as_asked_are_under_way() -> None:
-    gauge = Gauge()
+    gauge = Gauge(enough=4)
     with FaultServer([gauge.serve]) as server:
         replies = list(loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 30, concurrency=4))
     assert [reply.content for reply in replies] == ["hello"] * 30
@@ -93,40 +97,37 @@ def test_foreign_adapter_takes_requests_when_their_turn_comes() -> None:
     assert len(list(replies)) == 49
 
 
-def interrupt_soon() -> threading.Timer:
-    timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    timer.start()
-    return timer
-
-
 def test_interrupt_yields_what_is_under_way_as_cancelled() -> None:
     kept: list[Reply] = []
     with FaultServer([Read(), response(WHOLE), Read(), Wait()]) as server:
         replies = loop(OpenAIProvider(f"{server.url}/v1"), [ASK] * 10, concurrency=2)
-        timer = interrupt_soon()
+        interrupting = interrupt_when(lambda: len(server.received) == 4)
         with pytest.raises(KeyboardInterrupt):
             kept.extend(replies)
-        timer.join()
+        interrupting.join()
     classes = [reply.error.error_class if reply.error else None for reply in kept]
     assert classes == [None, None, "cancelled", "cancelled"]
     assert str(kept[-1].error).endswith("/v1/chat/completions: interrupted")
 
 
 def test_interrupt_of_foreign_adapters_yields_what_is_under_way_as_cancelled() -> None:
-    release = threading.Event()
+    release, slow = threading.Event(), count(1)
+    both_are_slow = threading.Event()
 
     class Slow(Foreign):
         def run_prompt(self, request: RunRequest) -> RunResult:
             if request.prompt == "slow":
-                release.wait(10)
+                if next(slow) == 2:
+                    both_are_slow.set()
+                release.wait(60)
             return super().run_prompt(request)
 
     kept: list[Reply] = []
     replies = loop(Slow(), [ASK, *[RunRequest("slow", "m")] * 9], concurrency=2)
-    timer = interrupt_soon()
+    interrupting = interrupt_when(both_are_slow.is_set)
     with pytest.raises(KeyboardInterrupt):
         kept.extend(replies)
-    timer.join()
+    interrupting.join()
     release.set()
     classes = [reply.error.error_class if reply.error else None for reply in kept]
     assert classes == [None, "cancelled", "cancelled"]

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,10 +15,11 @@ from pytest_modellens.load import executor
 from pytest_modellens.load.executor import execute
 from pytest_modellens.load.plan import LoadPlan
 from pytest_modellens.measure.client import Client
+from pytest_modellens.measure.clock import now_ns
 from pytest_modellens.models import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from pytest_modellens.load.pace import Turn
     from pytest_modellens.load.reply import LoadProgress, LoadReply
@@ -27,16 +28,11 @@ if TYPE_CHECKING:
 
 REQUEST = RunRequest("hello", "tiny", max_tokens=8, stream=True)
 LONG = RunRequest("hello", "tiny", max_tokens=64, stream=True)
-END_S = 20.0
+END_S = 60.0
 
 
 def phases(replies: list[LoadReply]) -> list[str]:
     return [reply.phase for reply in sorted(replies, key=lambda reply: reply.index)]
-
-
-def median(values: Iterator[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]
 
 
 def most_in_flight(replies: list[LoadReply]) -> int:
@@ -70,8 +66,7 @@ def test_open_loop_starts_at_its_instants(tiny: LlamaCppProvider) -> None:
     assert len(replies) == 50
     scheduled = sorted(reply.scheduled_ns for reply in replies)
     assert scheduled[-1] - scheduled[0] == 980_000_000
-    # A decile, because a shared machine takes the processor away for tens of milliseconds, and tracing slows us.
-    assert sorted(reply.schedule_delay_ms for reply in replies)[5] < 1.0
+    assert all(reply.begun_ns >= reply.scheduled_ns for reply in replies)
     assert all(reply.late_ms == reply.schedule_delay_ms for reply in replies)
     for reply in replies:
         assert reply.reply.timeline is not None
@@ -85,9 +80,10 @@ def test_replies_are_decoded_as_they_end_and_not_at_the_end(tiny: LlamaCppProvid
 
 def test_late_starts_begin_all_the_same(server: Server) -> None:
     """The consumer holds everything up; not one request of the schedule is skipped."""
-    server.delay_s = 0.03
+    server.delay_s = 0.12
     replies: list[LoadReply] = []
-    for reply in execute(server.provider, LoadPlan(rate=200, duration_s=0.2), repeat(REQUEST)):
+    # Long enough for the first reply to come while others are still due.
+    for reply in execute(server.provider, LoadPlan(rate=20, duration_s=2), repeat(REQUEST)):
         if not replies:
             time.sleep(0.15)
         replies.append(reply)
@@ -101,16 +97,22 @@ def test_wait_for_room_is_a_schedule_delay_but_not_lateness(server: Server) -> N
     replies = list(execute(server.provider, LoadPlan(rate=100, requests=10, max_in_flight=1), repeat(REQUEST)))
     assert len(replies) == 10
     assert server.most_in_flight == 1
-    assert max(reply.schedule_delay_ms for reply in replies) > 300
-    assert median(reply.late_ms for reply in replies) < 20
+    # Each was due 10 ms after the one before, and had to wait for an answer that took 50.
+    assert all(reply.schedule_delay_ms - reply.late_ms >= 40 * reply.index for reply in replies)
 
 
 def test_stagger_spreads_the_first_requests(server: Server) -> None:
-    server.delay_s = 0.3
-    list(execute(server.provider, LoadPlan(concurrency=3, requests=3, stagger_s=0.06), repeat(REQUEST)))
-    first, second, third = sorted(server.arrivals)
-    assert second - first > 0.04
-    assert third - second > 0.04
+    server.held_from = 0
+    begin_ns, begun = now_ns(), []
+
+    def on_begin(turn: Turn) -> None:
+        begun.append(now_ns())
+        if len(begun) == 3:
+            server.released.set()
+
+    plan = LoadPlan(concurrency=3, requests=3, stagger_s=0.06)
+    list(execute(server.provider, plan, repeat(REQUEST), begin_ns=begin_ns, on_begin=on_begin))
+    assert all(at - begin_ns >= stream * 60_000_000 for stream, at in enumerate(begun))
 
 
 def test_ramp_of_streams_is_warmup(server: Server) -> None:
@@ -123,11 +125,13 @@ def test_ramp_of_streams_is_warmup(server: Server) -> None:
 
 def test_duration_ends_the_starts_and_waits_for_the_rest(server: Server) -> None:
     server.delay_s = 0.2
-    began = time.monotonic()
-    replies = list(execute(server.provider, LoadPlan(concurrency=2, duration_s=0.3), repeat(REQUEST)))
-    assert len(replies) == 4
+    begin_ns, end_ns = now_ns(), 300_000_000
+    plan = LoadPlan(concurrency=2, duration_s=0.3)
+    replies = list(execute(server.provider, plan, repeat(REQUEST), begin_ns=begin_ns))
+    # Two, and two more where the first were not held up.
+    assert 2 <= len(replies) <= 4
     assert all(reply.reply.error is None for reply in replies)
-    assert time.monotonic() - began < END_S
+    assert max(reply.ended_ns for reply in replies) - begin_ns >= end_ns
 
 
 def test_load_stops_when_too_many_fail(server: Server) -> None:
@@ -169,7 +173,7 @@ def test_load_ends_when_there_is_nothing_more_to_send(server: Server) -> None:
 
 
 def test_stall_timeout_is_kept(server: Server) -> None:
-    server.delay_s = 0.5
+    server.held_from = 0
     plan = LoadPlan(concurrency=1, requests=1)
     (reply,) = execute(server.provider, plan, repeat(REQUEST), stall_timeout_s=0.1)
     assert reply.reply.error is not None
@@ -191,17 +195,24 @@ def test_on_begin_is_told_of_every_request(server: Server) -> None:
 
 def test_backlog_is_bounded(tiny: LlamaCppProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is never time to decode before the next start, decoding happens all the same."""
+    waiting: list[tuple[int, int]] = []
+    poll = executor._Load._poll
+
+    def counted(load: executor._Load) -> bool:
+        before = len(load._backlog)
+        ended = poll(load)
+        waiting.append((before, len(load._backlog)))
+        return ended
+
     monkeypatch.setattr(executor, "MAX_BACKLOG", 3)
     monkeypatch.setattr(executor, "_EARLY_NS", 10**10)
-    begun = 0
-
-    def on_begin(*_: object) -> None:
-        nonlocal begun
-        begun += 1
-
+    monkeypatch.setattr(executor._Load, "_poll", counted)
     one = RunRequest("hello", "tiny", max_tokens=1, stream=True)
-    in_between = [begun for _ in execute(tiny, LoadPlan(rate=100, requests=200), repeat(one), on_begin=on_begin)]
-    assert in_between[0] < 150
+    assert len(list(execute(tiny, LoadPlan(rate=100, requests=200), repeat(one)))) == 200
+    # However many of them ended at once.
+    decoded = [(there, there - left) for (_, there), (left, _) in pairwise(waiting) if there >= 3]
+    assert len(decoded) > 1
+    assert all(number >= there // 3 for there, number in decoded)
 
 
 def test_backlog_is_bounded_where_something_ends_all_the_time(
@@ -274,24 +285,29 @@ def test_abandoned_load_closes_its_connections(server: Server) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def interrupt_after(delay_s: float) -> threading.Timer:
-    timer = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
+def interrupt_when(ready: Callable[[], bool]) -> threading.Thread:
+    def wait_and_interrupt() -> None:
+        until = time.monotonic() + END_S
+        while not ready() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait_and_interrupt)
+    thread.start()
+    return thread
 
 
 def test_ctrl_c_yields_what_ended_and_what_was_cancelled_and_is_raised_again(server: Server) -> None:
-    server.delay_s = 0.05
+    server.held_from = 12
     replies: list[LoadReply] = []
     progress: list[LoadProgress] = []
-    timer = interrupt_after(0.4)
+    interrupting = interrupt_when(lambda: len(server.bodies) == 12 + 3)
     plan = LoadPlan(concurrency=3, requests=10_000, stagger_s=0.015)
     with pytest.raises(KeyboardInterrupt):
         replies.extend(execute(server.provider, plan, repeat(REQUEST), on_progress=progress.append))
-    timer.join()
+    interrupting.join()
     errors = [reply.reply.error for reply in replies if reply.reply.error is not None]
-    assert len(replies) - len(errors) >= 3
-    assert 1 <= len(errors) <= 3
+    assert (len(replies), len(errors)) == (12 + 3, 3)
     assert {(error.error_class, "interrupted" in str(error)) for error in errors} == {("cancelled", True)}
     assert sorted(reply.index for reply in replies) == list(range(len(replies)))
     assert progress[-1].stopped == "interrupted"

@@ -9,7 +9,6 @@ import textwrap
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import count, repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,23 +17,16 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from pytest_modellens.errors import ConfigError, ModelLensError, ProtocolError, RequestError, StatusError
+from pytest_modellens.errors import ConfigError, ModelLensError
 from pytest_modellens.load import worker as worker_module
 from pytest_modellens.load import workers as workers_module
 from pytest_modellens.load.frames import (
     plan_to,
     read_frame,
-    reply_from,
-    reply_to,
-    request_from,
-    request_to,
     write_frame,
 )
-from pytest_modellens.load.plan import LoadPlan, Phase, Share
-from pytest_modellens.load.reply import LoadReply
+from pytest_modellens.load.plan import LoadPlan, Share
 from pytest_modellens.load.workers import execute_in_workers
-from pytest_modellens.measure.reply import Reply
-from pytest_modellens.measure.timeline import Signature, TextEvent, Timeline, TokenUsage, ToolCall, Transport
 from pytest_modellens.models import RunRequest
 from pytest_modellens.providers.openai_compatible import OpenAICompatibleProvider
 from tests.load.test_adapter_threads import Adapter
@@ -42,12 +34,12 @@ from tests.load.test_adapter_threads import Adapter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_modellens.load.reply import LoadProgress
+    from pytest_modellens.load.reply import LoadProgress, LoadReply
     from pytest_modellens.providers.llamacpp import LlamaCppProvider
     from tests.load.conftest import Server
 
 REQUEST = RunRequest("hello", "tiny", max_tokens=16, stream=True)
-END_S = 20.0
+END_S = 60.0
 
 
 def children() -> list[psutil.Process]:
@@ -104,12 +96,16 @@ def test_workers_end_with_the_requests(server: Server) -> None:
 
 
 def test_key_is_neither_in_arguments_nor_in_the_environment(server: Server) -> None:
-    server.delay_s = 0.2
-    plan = LoadPlan(concurrency=2, requests=4)
-    for _ in execute_in_workers(server.provider, plan, repeat(REQUEST), workers=2):
-        for child in children():
-            assert not any("secret-key" in argument for argument in child.cmdline())
-            assert not any("secret-key" in value for value in child.environ().values())
+    server.held_from = 1
+    load = execute_in_workers(server.provider, LoadPlan(concurrency=2, requests=4), repeat(REQUEST), workers=2)
+    next(load)
+    wait_for(lambda: server.in_flight == 2)  # one of each worker, none of which can have ended
+    assert len(children()) == 2
+    for child in children():
+        assert not any("secret-key" in argument for argument in child.cmdline())
+        assert not any("secret-key" in value for value in child.environ().values())
+    server.released.set()
+    assert len(list(load)) == 3
 
 
 def test_killed_worker_loses_only_its_own_requests(server: Server) -> None:
@@ -133,7 +129,7 @@ def test_killed_worker_loses_only_its_own_requests(server: Server) -> None:
 def test_ctrl_c_yields_what_workers_had_under_way(
     server: Server, raised_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.delay_s = 0.2
+    server.held_from = 1
     replies: list[LoadReply] = []
     told = False
 
@@ -153,22 +149,22 @@ def test_ctrl_c_yields_what_workers_had_under_way(
 
 
 def test_workers_that_do_not_give_up_are_killed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.delay_s = 5.0
+    server.held_from = 0
     monkeypatch.setattr(workers_module, "_GIVE_UP_S", 0.2)
     monkeypatch.setattr(workers_module._Worker, "give_up", lambda _: None)
-    began = time.monotonic()
 
     def interrupt() -> None:
         wait_for(lambda: bool(server.bodies))
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     replies: list[LoadReply] = []
     plan = LoadPlan(concurrency=1, requests=9)
     with pytest.raises(KeyboardInterrupt):
         replies.extend(execute_in_workers(server.provider, plan, repeat(REQUEST), workers=1))
+    interrupting.join()
     assert [str(reply.reply.error) for reply in replies] == ["load worker 0 ended early (killed by signal 9)"]
-    assert time.monotonic() - began < 4
 
 
 def test_abandoned_load_ends_its_workers(server: Server) -> None:
@@ -180,7 +176,7 @@ def test_abandoned_load_ends_its_workers(server: Server) -> None:
 
 
 def test_workers_die_with_their_parent(server: Server, tmp_path: Path) -> None:
-    server.delay_s = 30.0
+    server.held_from = 0
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent(f"""
@@ -231,87 +227,6 @@ def test_refusal_of_a_worker_is_raised_here(server: Server) -> None:
     bad = replace(REQUEST, headers={"X-A": "a\nb"})
     with pytest.raises(ConfigError, match="header 'X-A': cannot be sent"):
         next(execute_in_workers(server.provider, LoadPlan(concurrency=1, requests=1), repeat(bad), workers=1))
-
-
-def loaded(reply: Reply, phase: Phase = "measured") -> LoadReply:
-    return LoadReply(
-        reply=reply,
-        request=REQUEST,
-        index=3,
-        phase=phase,
-        scheduled_ns=1,
-        begun_ns=2,
-        sent_ns=3,
-        ended_ns=4,
-        late_ms=0.5,
-        pause_ms=0.25,
-        worker=1,
-    )
-
-
-def through_a_pipe(message: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    write_frame(file, message)
-    file.seek(0)
-    found = read_frame(file)
-    assert found is not None
-    assert read_frame(file) is None
-    return found
-
-
-def test_replies_survive_the_pipe() -> None:
-    timeline = Timeline(
-        scheduled_ns=1,
-        sent_ns=2,
-        headers_ns=3,
-        ended_ns=9,
-        events=(TextEvent(4, "content", 1, True), TextEvent(5, "reasoning", None, False)),
-        usage=TokenUsage(prompt=1, completion=2, source="usage"),
-    )
-    transport = Transport("kernel", None, 3, 0, 0.1, 100, True, None, None, None, False)
-    reply = Reply(
-        started_at=datetime(2026, 1, 1, tzinfo=UTC),
-        timeline=timeline,
-        transport=transport,
-        status=200,
-        content="hi",
-        tool_calls=(ToolCall("1", "add", "{}"),),
-        signature=Signature("reasoning", "c2ln"),
-        finish_reason="stop",
-        server_timings={"server_prefill_ms": 1.5},
-        notes=("odd",),
-    )
-    assert reply_from(through_a_pipe(reply_to(loaded(reply))), REQUEST) == loaded(reply)
-
-
-class OddError(ProtocolError):
-    """Somebody else's kind of error."""
-
-
-@pytest.mark.parametrize(
-    "error", [ProtocolError("odd"), StatusError("no", status=429, retry_after="3"), OddError("odder")], ids=type
-)
-def test_errors_survive_the_pipe(error: RequestError) -> None:
-    sent = loaded(Reply(started_at=datetime(2026, 1, 1, tzinfo=UTC), error=error))
-    found = reply_from(through_a_pipe(reply_to(sent)), REQUEST).reply.error
-    assert found is not None
-    assert (str(found), found.error_class) == (str(error), error.error_class)
-    if isinstance(error, StatusError):
-        assert isinstance(found, StatusError)
-        assert (found.status, found.retry_after) == (429, "3")
-
-
-def test_requests_survive_the_pipe() -> None:
-    messages = ({"role": "user", "content": "hi"},)
-    for request in (REQUEST, replace(REQUEST, messages=messages, headers={"A": "b"}, extra={"stop": ["x"]})):
-        assert request_from(through_a_pipe(request_to(request))) == request
-
-
-def test_frame_that_was_cut_off_is_the_end() -> None:
-    file = io.BytesIO()
-    write_frame(file, {"a": 1})
-    for size in (2, 5):
-        assert read_frame(io.BytesIO(file.getvalue()[:size])) is None
 
 
 @pytest.fixture

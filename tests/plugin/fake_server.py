@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class FakeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Chat)
         self.answer = answer
         """Answers a chat request; the control plane is answered here."""
+        self.lock = Lock()
         self.connections = 0
         self.chats: list[dict[str, Any]] = []
         """Bodies of the chat requests, in order."""
@@ -58,6 +59,8 @@ class Chat(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: FakeServer
     body: dict[str, Any]
+    number: int
+    """Which of the chat requests it is, from 1 on."""
 
     def do_GET(self) -> None:
         self.server.page_headers[self.path] = dict(self.headers)
@@ -80,8 +83,10 @@ class Chat(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.chats.append(self.body)
-        self.server.headers.append(dict(self.headers))
+        with self.server.lock:
+            self.server.chats.append(self.body)
+            self.server.headers.append(dict(self.headers))
+            self.number = len(self.server.chats)
         self.server.answer(self)
 
     def json(self, value: Any, *, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> None:

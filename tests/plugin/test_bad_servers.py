@@ -108,7 +108,7 @@ def test_failed_request_among_good_ones_leaves_the_rest_measured(project: Projec
     project.case("rounds: 4")
 
     def second_fails(chat: Chat) -> None:
-        (status(500, "oops") if len(chat.server.chats) == 2 else WELL)(chat)
+        (status(500, "oops") if chat.number == 2 else WELL)(chat)
 
     with fake_server(second_fails) as server:
         result = project.run(server)
@@ -122,7 +122,7 @@ def test_server_that_dies_in_the_middle_fails_that_test_and_the_next(project: Pr
     project.suite("defaults: {rounds: 6, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")
 
     def die_after_two(chat: Chat) -> None:
-        if len(chat.server.chats) < 3:
+        if chat.number < 3:
             WELL(chat)
             return
         chat.server.socket.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -201,7 +202,7 @@ def test_load_that_only_fails_is_stopped_and_said_to_be(project: Project) -> Non
 
 def test_server_that_goes_away_during_a_load_is_a_readable_failure(project: Project) -> None:
     def close(chat: Chat) -> None:
-        if len(chat.server.chats) > 3:
+        if chat.number > 3:
             chat.server.socket.close()
         chat.close_connection = True
 
@@ -257,8 +258,9 @@ def test_loads_of_two_xdist_workers_are_in_one_table(project: Project, server: F
 def test_ctrl_c_during_a_load_keeps_what_had_ended(project: Project, workers: str) -> None:
     loaded(project, "concurrency: 2, requests: 50")
     output = interrupted(project, f"--modellens-workers={workers}")
-    outcomes = [record["error_class"] for record in project.result.records]
-    assert outcomes == [None] * 3 + ["cancelled"] * 2
+    # Two processes hand over what they had, in either order.
+    outcomes = Counter(record["error_class"] for record in project.result.records)
+    assert outcomes == {None: 3, "cancelled": 2}
     assert project.result.meta["cells"][0]["stopped"] == "interrupted"
     assert "✗ stopped early: interrupted" in output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -92,12 +93,15 @@ def test_few_refusals_at_once_do_not_stop_a_load_of_many_streams(project: Projec
 
 def test_server_that_becomes_a_hundred_times_as_slow(project: Project, truth: TruthServer) -> None:
     scenario = {"slow_from": 41, "slow_factor": 100, "ttft_ms": 5, "gap_ms": 1, "tokens": 4}
-    result = scripted(project, truth, "concurrency: 8, requests: 80", scenario)
+    # Few at a time, so that an instant in which the machine stands still is that of few.
+    result = scripted(project, truth, "concurrency: 2, requests: 60", scenario)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["  ! changed while it lasted: median TTFT * ms at first, 5?? ms at last"])
+    told = re.search(r"! changed while it lasted: median TTFT .* ms at first, ([\d,]+) ms at last", result.stdout.str())
+    assert told is not None
+    assert int(told[1].replace(",", "")) >= 500
     records = sorted(project.result.records, key=lambda record: record["sent_ns"])
-    assert [record["ok"] for record in records] == [True] * 80
-    assert all(record["ttft_ms"] >= 500 for record in records[50:])
+    assert [record["ok"] for record in records] == [True] * 60
+    assert all(record["ttft_ms"] >= 500 for record in records[42:])
     assert project.result.meta["cells"][0]["summary"]["n_ok"] == len(
         [record for record in records if record["phase"] == "measured"]
     )
@@ -105,9 +109,10 @@ def test_server_that_becomes_a_hundred_times_as_slow(project: Project, truth: Tr
 
 def test_server_that_becomes_too_slow_for_the_time_out(project: Project, truth: TruthServer) -> None:
     truth.clear()
-    scenario = {"slow_from": 11, "slow_factor": 1000, "ttft_ms": 5, "gap_ms": 1, "tokens": 4}
-    more = f"prompt: hi, timeout: 1s, model: 'truth:steady', extra_body: {{truth: {json.dumps(scenario)}}}"
-    loaded(project, "concurrency: 4, requests: 900", more)
+    scenario = {"slow_from": 11, "slow_factor": 1000, "ttft_ms": 20, "gap_ms": 1, "tokens": 4}
+    # As many at a time as are judged: the time-out is waited for once or twice, and can be long enough for the others.
+    more = f"prompt: hi, timeout: 6s, model: 'truth:steady', extra_body: {{truth: {json.dumps(scenario)}}}"
+    loaded(project, "concurrency: 20, requests: 900", more)
     result = project.run(truth.url, name="openai")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -265,6 +270,7 @@ def test_client_process_that_is_killed_loses_what_it_had_under_way_and_nothing_e
         started(project, *of(server), "--modellens-workers=2") as process,
     ):
         until(lambda: len(server.chats) == 14, "four held requests")
+        until(lambda: len(project.result.records) == 10, "the records of those before")
         children = psutil.Process(process.pid).children()
         first = min(
             (child for child in children if "pytest_modellens.load.worker" in child.cmdline()),
@@ -277,6 +283,6 @@ def test_client_process_that_is_killed_loses_what_it_had_under_way_and_nothing_e
     assert "load worker 0 ended early (killed by signal 9)" in output
     assert "INTERNALERROR" not in output
     found = outcomes(project)
-    # Its two streams were held, and the answers before them may not have been decoded; the other process lost nothing.
-    assert 2 <= found.count("cancelled") <= 4
-    assert found.count(None) == len(found) - found.count("cancelled") >= 20
+    # Its two streams were held; the other process lost nothing.
+    assert found.count("cancelled") == 2
+    assert found.count(None) == len(found) - 2 >= 20

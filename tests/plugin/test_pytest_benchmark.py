@@ -63,7 +63,7 @@ def test_failed_round_leaves_no_statistics(project: Project) -> None:
     project.suite("defaults: {rounds: 3, warmup: 0}\ncases:\n- {name: a, prompt: bad}\n- {name: b, prompt: good}\n")
 
     def second_fails(chat: Chat) -> None:
-        bad = chat.body["messages"][0]["content"] == "bad" and len(chat.server.chats) == 2
+        bad = chat.body["messages"][0]["content"] == "bad" and chat.number == 2
         chat.json({"error": {"message": "oops"}}, status=500) if bad else stream("ok")(chat)
 
     with fake_server(second_fails) as server:

@@ -86,7 +86,7 @@ def failing(after: int) -> Any:
     good = stream("Par", "is", "!")
 
     def answer(chat: Chat) -> None:
-        if len(chat.server.chats) > after:
+        if chat.number > after:
             chat.json({"error": {"message": "out of memory"}}, status=500)
         else:
             good(chat)
@@ -338,7 +338,7 @@ def test_failure_of_the_baseline_alone_fails_no_test(sided: Project, server: Fak
     good = stream("Par", "is", "!")
 
     def hiccup(chat: Chat) -> None:
-        if len(chat.server.chats) == 5:
+        if chat.number == 5:
             chat.json({"error": {"message": "once"}}, status=500)
         else:
             good(chat)
