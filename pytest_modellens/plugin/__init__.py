@@ -205,7 +205,7 @@ def _keep_unreported(config: pytest.Config, evidence: Evidence) -> None:
     elif folder is not None:
         from pytest_modellens.plugin.leftovers import leave
 
-        leave(folder, config.workerinput["workerid"], evidence)  # type: ignore[attr-defined]  # of xdist's workers
+        leave(config, folder, config.workerinput["workerid"], evidence)  # type: ignore[attr-defined]  # of xdist's workers
 
 
 def _take(item: pytest.Item) -> Evidence | None:

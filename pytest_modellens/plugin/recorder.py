@@ -13,7 +13,7 @@ from pytest_modellens.plugin.cassette import count, make_cassette
 from pytest_modellens.plugin.leftovers import take
 from pytest_modellens.plugin.options import AUTO, SETTINGS
 from pytest_modellens.plugin.spooling import adopt, of_killed_workers
-from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, RECORDER, RUN_FOLDER
+from pytest_modellens.plugin.stash import CASSETTE_FOLDER, FOUND, OF_CELLS, RECORDER, RUN_FOLDER
 from pytest_modellens.plugin.updating import UpdatedCells, updated_run
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Recorder:
             StorageError: it cannot be written now; it is kept and written with what comes next.
         """
         assert self._folder is not None
-        cells = UpdatedCells(self._config)
+        cells = UpdatedCells(self._config, is_updated=evidence.get("is_updated", False))
         records, evidence["records"], evidence["keys"] = evidence["records"], [], cells.names.values()
         spools, evidence["spools"] = evidence["spools"], []
         try:
@@ -188,7 +188,7 @@ class Recorder:
 
     def _note(self, evidence: Evidence, cells: UpdatedCells) -> bool:
         """Add what else is known of `cells`; returns whether run.json lacks something that matters after a crash."""
-        for name in ("hardware", "server", *_LISTS):
+        for name in OF_CELLS:
             evidence[name] = cells.follow(evidence[name])
         self._hardware += evidence["hardware"]
         self._server += evidence["server"]

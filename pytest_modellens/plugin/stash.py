@@ -16,6 +16,7 @@ __all__ = [
     "CASSETTE_FOLDER",
     "EVIDENCE",
     "FOUND",
+    "OF_CELLS",
     "OPENED",
     "RECORDER",
     "RUN_FOLDER",
@@ -25,14 +26,15 @@ __all__ = [
 
 Evidence = dict[str, Any]
 """What one item measured, as plain JSON types: `records`, `spools` (records of loads, in files), `hardware`, `server`,
-`cells`, `asked`, `limits`, `degraded`, `suites` and `servers`. Once it is recorded, the records are gone and `keys` has
-the fields that name each of their cells."""
+`cells`, `asked`, `limits`, `degraded`, `suites` and `servers`; `is_updated` where the project's hooks have seen the
+records. Once it is recorded, the records are gone and `keys` has the fields that name each of their cells."""
+OF_CELLS = ("hardware", "server", "cells", "asked", "limits", "degraded")
+"""What of it has rows about cells."""
 
 
 def new_evidence() -> Evidence:
     """Return the evidence of an item that has measured nothing yet."""
-    names = ("records", "spools", "hardware", "server", "cells", "asked", "limits", "degraded")
-    lists: Evidence = {name: [] for name in names}
+    lists: Evidence = {name: [] for name in ("records", "spools", *OF_CELLS)}
     return {**lists, "suites": {}, "servers": {}}
 
 

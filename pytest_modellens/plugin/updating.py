@@ -20,8 +20,10 @@ __all__ = ["UpdatedCells", "updated_run"]
 class UpdatedCells:
     """The cells of one item's records: a hook may add to the fields that name them, and what else is known follows."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, *, is_updated: bool = False) -> None:
+        """Begin with none; the hook has had its turn with records that are `is_updated`."""
         self._config, self._hook = config, config.hook.pytest_modellens_update_record
+        self._calls = bool(self._hook.get_hookimpls()) and not is_updated
         self._became: dict[CellKey, dict[CellKey, None]] = {}
         self.names: dict[CellKey, dict[str, Any]] = {}
         """The fields that name each cell, as its records have them now."""
@@ -29,7 +31,7 @@ class UpdatedCells:
     def update(self, record: dict[str, Any]) -> None:
         """Have the hook change `record`."""
         before = now = cell_key(record)
-        if self._hook.get_hookimpls():
+        if self._calls:
             self._hook(config=self._config, record=record)
             now = cell_key(record)
         self._became.setdefault(before, {})[now] = None

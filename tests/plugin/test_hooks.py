@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_modellens.report.source import read
+from tests.plugin.test_interruption import interrupted
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
@@ -99,3 +101,66 @@ def test_what_is_known_of_a_cell_follows_the_names_that_a_hook_gives_it(project:
     assert {run.asked(key)["prompt"] for key in run.cells} == {"hi"}
     bounds = run.meta["absolute_gate"]["bounds"]
     assert [bound["verdict"] for bound in bounds] == ["pass", "pass"]
+
+
+CONFIDENTIAL = """
+def pytest_modellens_update_record(config, record):
+    assert not record["notes"]  # never called with its own work
+    record["response"] = ""
+    record["params"]["driver"] = "580"
+    record["notes"] = ["seen"]
+
+def pytest_modellens_update_run(config, run):
+    for cell in run["asked"]:
+        cell["asked"]["prompt"] = ""
+"""
+COPYING = """
+import shutil
+from pytest_modellens.plugin import recorder
+
+def take(folder, taken=recorder.take):
+    shutil.copytree(folder, "left")
+    return taken(folder)
+
+recorder.take = take
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("how", ["rounds: 10", "rounds: 10, concurrency: 2", "load: {concurrency: 2, requests: 50}"])
+def test_interrupted_worker_leaves_nothing_that_the_hooks_have_not_seen(project: Project, how: str) -> None:
+    pytest.importorskip("xdist")
+    project.write("conftest.py", COPYING + CONFIDENTIAL)
+    project.suite(f"defaults: {{warmup: 0}}\ncases:\n- {{name: a, prompt: the lighthouse, timeout: 60s, {how}}}\n")
+    interrupted(project, "-n1", under_way=1 if how == "rounds: 10" else 2)
+    (left,) = project.path.glob("left/interrupted-*.json")
+    assert b'"driver":"580"' in left.read_bytes()
+    assert b'"servers":{}' in left.read_bytes()
+    for path in (*left.parent.iterdir(), *project.result.folder.iterdir()):
+        assert not any(secret in path.read_bytes() for secret in (b"lighthouse", b"quick")), path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_what_an_interrupted_worker_measured_is_seen_by_the_hooks_once(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.write("conftest.py", CONFIDENTIAL)
+    project.suite("cases:\n- {name: a, prompt: the lighthouse, load: {concurrency: 2, requests: 50, warmup: 0}}\n")
+    output = interrupted(project, "-n1")
+    run = project.result
+    assert [record["error_class"] for record in run.records] == [None] * 3 + ["cancelled"] * 2
+    assert {(record["response"], *record["notes"], record["params"]["driver"]) for record in run.records} == {
+        ("", "seen", "580")
+    }
+    (cell,) = run.meta["cells"]
+    assert (cell["params"], cell["stopped"]) == ({"driver": "580"}, "interrupted")
+    assert run.meta["asked"] == []
+    assert "lighthouse" not in output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_hook_that_fails_in_an_interrupted_worker_stops_neither_ctrl_c_nor_leaves_anything(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.write("conftest.py", "def pytest_modellens_update_record(config, record):\n    raise ValueError('no')\n")
+    project.suite("cases:\n- {name: a, prompt: hi, load: {concurrency: 2, requests: 50, warmup: 0}}\n")
+    interrupted(project, "-n1")
+    assert project.folders == []
