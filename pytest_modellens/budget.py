@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -57,35 +57,64 @@ class Budget:
         self._path = path
         self._lock = threading.Lock()
         self._spent = self._aside = Decimal(0)
+        self._late = (Decimal(0), Decimal(0))
+        """What is not in the file yet, because it could not be written: more spent, and more set aside."""
 
     @property
     def spent(self) -> Decimal:
         """What ended requests have cost; those whose cost is not known count with the most that it can be."""
-        with self._shared():
-            return self._spent
+        self._look()
+        return self._spent
 
     def __str__(self) -> str:
-        with self._shared():
-            aside = f", {_shown(self._aside)} set aside for requests under way" if self._aside else ""
-            return f"{_shown(self._spent)} of {_shown(self.limit)} USD are spent{aside}"
+        self._look()
+        aside = f", {_shown(self._aside)} set aside for requests under way" if self._aside else ""
+        return f"{_shown(self._spent)} of {_shown(self.limit)} USD are spent{aside}"
 
     def set_aside(self, most: Decimal) -> bool:
-        """Return whether there is room for a request of that cost, and keep the room for it."""
-        with self._shared():
-            if self._spent + self._aside + most > self.limit:
-                return False
-            self._aside += most
-            return True
+        """Return whether there is room for a request of that cost, and keep the room for it.
+
+        Raises:
+            BudgetError: the other processes cannot be told.
+        """
+        try:
+            with self._shared():
+                if self._spent + self._aside + most > self.limit:
+                    return False
+                self._aside += most
+                return True
+        except OSError as exc:
+            raise BudgetError(
+                f"--modellens-budget: {self._path}: cannot be written ({exc.strerror or exc}; make room, or run "
+                "without -n), and no process knows what the others spend; nothing more is sent"
+            ) from exc
 
     def settle(self, most: Decimal, cost: Decimal) -> None:
-        """Take note that a request with `most` set aside has cost `cost`."""
-        with self._shared():
-            self._aside -= most
-            self._spent += cost
+        """Take note that a request with `most` set aside has cost `cost`.
+
+        Where the other processes cannot be told, the most stays set aside for them: they spend less, not more.
+        """
+        try:
+            with self._shared():
+                self._aside -= most
+                self._spent += cost
+        except OSError:
+            with self._lock:
+                spent, aside = self._late
+                self._late = spent + cost, aside - most
+
+    def _look(self) -> None:
+        """Take note of what the other processes have spent, where that can be known."""
+        with suppress(OSError), self._shared():
+            pass
 
     @contextmanager
     def _shared(self) -> Iterator[None]:
-        """Hold the numbers, and those of the other processes, while this lasts."""
+        """Hold the numbers, and those of the other processes, while this lasts.
+
+        Raises:
+            OSError: they cannot be read, or what was changed not be written; then it is changed for nobody.
+        """
         with self._lock:
             if self._path is None:
                 yield
@@ -93,10 +122,22 @@ class Budget:
             from filelock import FileLock
 
             with FileLock(f"{self._path}.lock"):
-                if self._path.exists():
-                    self._spent, self._aside = map(Decimal, self._path.read_text(encoding="ascii").split())
+                before = spent, aside = self._read(self._path)
+                self._spent, self._aside = spent + self._late[0], aside + self._late[1]
                 yield
-                self._path.write_text(f"{self._spent} {self._aside}", encoding="ascii")
+                if (self._spent, self._aside) != before:
+                    # As a whole: on a full disk an emptied file would take with it what all have spent.
+                    new = self._path.with_suffix(".new")
+                    new.write_text(f"{self._spent} {self._aside}", encoding="ascii")
+                    new.replace(self._path)
+                    self._late = (Decimal(0), Decimal(0))
+
+    @staticmethod
+    def _read(path: Path) -> tuple[Decimal, Decimal]:
+        if not path.exists():
+            return Decimal(0), Decimal(0)
+        spent, aside = path.read_text(encoding="ascii").split()
+        return Decimal(spent), Decimal(aside)
 
 
 class Spending:
@@ -121,7 +162,7 @@ class Spending:
         """Set aside the most that `request` can cost.
 
         Raises:
-            BudgetError: the budget has no room for it.
+            BudgetError: the budget has no room for it, or that cannot be known.
         """
         most = self._most(request)
         if not self._budget.set_aside(most):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -103,3 +105,58 @@ def test_budget_is_shared_through_a_file(tmp_path: Path) -> None:
     assert two.spent == Decimal("0.1")
     assert two.set_aside(Decimal(3))
     assert not one.set_aside(Decimal(3))
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file be written, as far as pathlib does it; an opened one is emptied all the same."""
+
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+
+
+def test_full_disk_lets_nothing_be_sent_and_loses_nothing_that_was_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Budget(Decimal(5), tmp_path / "budget"), Budget(Decimal(5), tmp_path / "budget")
+    spending = Spending(one, DEAR, "m")
+    spending.set_aside(asks())
+    with monkeypatch.context() as patch:
+        fill_disk(patch)
+        with pytest.raises(BudgetError) as caught:
+            spending.set_aside(asks(max_tokens=1))
+        spending.settle(asks(), record(prompt_tokens=5, completion_tokens=1))
+        assert two.spent == 0
+        assert str(two) == "0 of 5 USD are spent, 3 set aside for requests under way"
+        assert str(one) == "1 of 5 USD are spent"
+    assert str(caught.value) == (
+        f"--modellens-budget: {tmp_path / 'budget'}: cannot be written (No space left on device; make room, or run "
+        "without -n), and no process knows what the others spend; nothing more is sent"
+    )
+    assert one.set_aside(Decimal(1))
+    assert str(two) == "1 of 5 USD are spent, 1 set aside for requests under way"
+    assert not two.set_aside(Decimal("3.1"))
+    assert two.set_aside(Decimal(3))
+
+
+def test_disk_that_is_full_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(Decimal(5), tmp_path / "budget")
+    with monkeypatch.context() as patch:
+        fill_disk(patch)
+        for _ in range(2):
+            with pytest.raises(BudgetError, match="No space left on device"):
+                budget.set_aside(Decimal(5))
+        assert (budget.spent, str(budget)) == (0, "0 of 5 USD are spent")
+    assert budget.set_aside(Decimal(5))
+
+
+def test_folder_that_is_gone_is_said_in_words(tmp_path: Path) -> None:
+    budget = Budget(Decimal(5), tmp_path / "file" / "budget")
+    (tmp_path / "file").write_text("no folder", encoding="ascii")
+    with pytest.raises(BudgetError, match=r"budget: cannot be written \(.+; make room, or run without -n\)"):
+        budget.set_aside(Decimal(1))
+    budget.settle(Decimal(1), Decimal(1))
+    with pytest.raises(BudgetError, match="nothing more is sent"):
+        budget.set_aside(Decimal(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,6 +143,39 @@ def test_budget_is_one_for_all_workers(project: Project, server: FakeServer) -> 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     spent = sum(record["cost_usd"] for record in project.result.records)
     assert 0 < spent <= 2
+
+
+FULL_FOR_B = """
+import os, resource
+
+def pytest_runtest_setup(item):
+    if "PYTEST_XDIST_WORKER" in os.environ and item.name.startswith("b"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of this kind")
+@pytest.mark.parametrize("more", ["rounds: 2", "rounds: 2, concurrency: 2", "load: {concurrency: 2, requests: 50}"])
+def test_full_disk_ends_a_shared_budget_in_words(
+    project: Project, server: FakeServer, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        monkeypatch.delenv(name, raising=False)  # its data would not fit either
+    project.write("pyproject.toml", PRICES)
+    project.write("conftest.py", FULL_FOR_B)
+    project.suite(
+        "cases:\n- {name: a, prompt: hi, rounds: 2, warmup: 0, max_tokens: 4}\n"
+        f"- {{name: b, prompt: hi, max_tokens: 4, {more}}}\n"
+    )
+    result = project.run_apart(server, "-n", "1", "--modellens-budget=20USD")
+    result.assert_outcomes(passed=1, failed=1)
+    said = "*--modellens-budget: *budget: cannot be written (File too large; make room, or run without -n), *"
+    result.stdout.fnmatch_lines([said])
+    for lines in (result.stdout, result.stderr):
+        lines.no_fnmatch_line("*Traceback*")
+        lines.no_fnmatch_line("*budget.py*")
+    assert [(record["case"], record["ok"]) for record in project.result.records] == [("a", True)] * 2
+    assert len(server.chats) == 2
 
 
 def test_budget_is_one_for_the_processes_of_a_load(project: Project, server: FakeServer) -> None:
