@@ -2,9 +2,9 @@
 
     python benchmarks/report_scale.py [--requests N] [--folder DIR]
 
-Makes a run of N requests (1,000,000 by default, 32 tokens each, four cells) in a temporary folder, writes its report
-without a cache and from it, each with and without CSV, in processes of their own, compares what they say with each
-other, and percentiles with numpy's over the same values.
+Makes a run of N requests (1,000,000 by default, 32 tokens each, four cells) in a temporary folder, or keeps it in DIR
+for the next time, writes its report without a cache and from it, each with and without CSV, in processes of their own,
+compares what they say with each other, and percentiles with numpy's over the same values.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,14 @@ def make(seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="where the run is made (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="where the run is kept (default: a temporary folder)")
     given = parser.parse_args()
     records = [make(seed) for seed in range(DISTINCT)]
     whole, rest = divmod(given.requests, DISTINCT)
-    with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
-        folder = Path(temporary) / "20261121T203000Z-scale"
-        folder.mkdir()
-        lines = [msgspec.json.encode(record) + b"\n" for record in records]
-        with (folder / "requests.jsonl").open("wb") as file:
-            for _ in range(whole):
-                file.writelines(lines)
-            file.writelines(lines[:rest])
-        (folder / "run.json").write_text(json.dumps({"ended_at": "2026-11-21T21:30:00+00:00"}))
+    with tempfile.TemporaryDirectory() if given.folder is None else nullcontext(given.folder) as place:
+        folder = Path(place) / "20261121T203000Z-scale"
+        write(folder, [msgspec.json.encode(record) + b"\n" for record in records], whole, rest)
         print(f"{given.requests:,} requests, {(folder / 'requests.jsonl').stat().st_size / 1e9:.2f} GB")
-        time.sleep(3)  # a file that was written just now gets no cache
         print(f"{'report':24}{'wall s':>8}{'CPU s':>8}{'MB':>7}")
         made = {name: report(folder, name, options) for name, options in REPORTS.items()}
         cache = folder / ".requests.parquet"
@@ -103,6 +97,21 @@ def main() -> None:
         print(f"cache {cache.stat().st_size / 1e6:,.0f} MB" if cache.exists() else "no cache: pyarrow is not installed")
         print("all reports alike" if len({*made.values()}) == 1 else "REPORTS DIFFER")
         compare(json.loads(made["first"])["cells"], records, whole, rest)
+
+
+def write(folder: Path, lines: list[bytes], whole: int, rest: int) -> None:
+    """Write a run of `whole` times the lines and `rest` of them, where it is not there yet."""
+    requests = folder / "requests.jsonl"
+    size = whole * sum(map(len, lines)) + sum(map(len, lines[:rest]))
+    if requests.exists() and requests.stat().st_size == size:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with requests.open("wb") as file:
+        for _ in range(whole):
+            file.writelines(lines)
+        file.writelines(lines[:rest])
+    (folder / "run.json").write_text(json.dumps({"ended_at": "2026-11-21T21:30:00+00:00"}))
+    time.sleep(3)  # a file that was written just now gets no cache
 
 
 def report(folder: Path, name: str, options: list[str]) -> str:

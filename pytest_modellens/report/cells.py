@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from itertools import compress
-from math import isfinite
+from itertools import compress, islice, repeat
+from operator import not_
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from pytest_modellens.gate.verdict import ARMS
 from pytest_modellens.record import from_json, sorted_json
+from pytest_modellens.storage.batches import Same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from pytest_modellens.storage.batches import Batch
 
@@ -103,38 +108,34 @@ class CellData:
                 self.facts[name].update(from_json(text))
         if not self.server_side:
             self.server_side = from_json(next(filter(None, batch["server"]), "{}"))
-        is_measured = [phase == "measured" for phase in batch["phase"]]
-        self.counts["warmup_failed"] += sum(
-            not (ok or measured) for ok, measured in zip(batch["ok"], is_measured, strict=True)
-        )
+        is_measured = batch.each("measured".__eq__, "phase")
+        self.counts["warmup_failed"] += sum(map(not_, compress(batch["ok"], map(not_, is_measured))))
         self._measure(batch.where(is_measured))
 
     def _measure(self, measured: Batch) -> None:
         self.counts["n"] += len(measured)
-        tokens = measured["prompt_tokens"], measured["completion_tokens"]
-        for cost, *both in zip(measured["cost_usd"], *tokens, strict=True):
-            if cost is not None:
-                self.counts["costed"] += 1
-                self.cost_usd += cost
-                self.billed_tokens += sum(one or 0 for one in both)
-        for ok, kind in zip(measured["ok"], measured["error_class"], strict=True):
-            if not ok:
-                self.errors[kind or "other"] += 1
+        costed = measured.where(measured.each(_is_known, "cost_usd"))
+        self.counts["costed"] += len(costed)
+        tokens = costed["prompt_tokens"], costed["completion_tokens"]
+        for cost, *both in zip(costed["cost_usd"], *tokens, strict=True):
+            self.cost_usd += cost
+            self.billed_tokens += sum(one or 0 for one in both)
+        self.errors.update(kind or "other" for kind in compress(measured["error_class"], map(not_, measured["ok"])))
         good = measured.where(measured["ok"])
         self.counts["ok"] += len(good)
-        self.counts["expect_failed"] += len(good) - good["expect_failures"].count(None)
+        self.counts["expect_failed"] += sum(good.each(_is_known, "expect_failures"))
         self.facts["invalid"].update({*good["invalid"]} - {None})
-        self._average(good.where([why is None for why in good["invalid"]]))
+        self._average(good.where(good.each(lambda why: why is None, "invalid")))
 
     def _average(self, averaged: Batch) -> None:
         self.counts["averaged"] += len(averaged)
         self.counts["cached"] += sum(map(bool, averaged["cached_tokens"]))
-        blocks = [n if arm else None for n, arm in zip(averaged["round"], averaged["arm"], strict=True)]
+        in_turn = averaged.where(averaged["arm"])
         for name in _COLUMNS:
             # An adapter of somebody else's may claim NaN, which would make every statistic NaN.
-            known = [value is not None and isfinite(value) for value in averaged[name]]
-            self.columns[name].extend(compress(averaged[name], known))
-            self.blocks[name].extend(block for block in compress(blocks, known) if block is not None)
+            values = _numbers(averaged[name])
+            self.columns[name].frombytes(values[np.isfinite(values)].tobytes())
+            self.blocks[name].extend(compress(in_turn["round"], np.isfinite(_numbers(in_turn[name])).tolist()))
         self.columns["itl_ms"].frombytes(averaged.gaps("itl_ms").values.tobytes())
         for text in filter(None, averaged["server_timings"]):
             for name, value in from_json(text).items():
@@ -146,19 +147,20 @@ class CellData:
                     ours, theirs = self.disagreements.setdefault(name, (array("d"), array("d")))
                     ours.append(pair[0])
                     theirs.append(pair[1])
-        for tokens, source in zip(averaged["completion_tokens"], averaged["tokens_source"], strict=True):
-            if tokens is not None:
-                self.counts["counted"] += 1
-                self.output_tokens += tokens
-                self.facts["tokens_source"].add(source)
+        counted = averaged.where(averaged.each(_is_known, "completion_tokens"))
+        self.counts["counted"] += len(counted)
+        self.output_tokens += sum(counted["completion_tokens"])
+        self.facts["tokens_source"].update(counted["tokens_source"])
         for name in ("tokens_per_second_mode", "clock", "clock_note", "case_hash"):
             self.facts[name].update(filter(None, {*averaged[name]}))
 
     def _keep(self, batch: Batch) -> None:
         if len(self.averaged) == len(self.failed) == KEPT:
             return
-        fields = zip(*(batch[name] for name in ("ok", "phase", "invalid", "expect_failures")), strict=True)
-        for at, (ok, phase, invalid, unexpected) in enumerate(fields):
+        columns = [batch[name] for name in ("ok", "phase", "invalid", "expect_failures")]
+        # Of records that are all alike no more than the first are kept.
+        most = 2 * KEPT if all(isinstance(column, Same) for column in columns) else None
+        for at, (ok, phase, invalid, unexpected) in enumerate(islice(zip(*columns, strict=True), most)):
             is_measured = phase == "measured"
             if ok and is_measured and invalid is None and len(self.averaged) < KEPT:
                 self.averaged.append(batch.record(at))
@@ -170,15 +172,34 @@ def gather(batches: Iterable[Batch]) -> dict[CellKey, CellData]:
     """Return every cell that has a measured request, a failed or a noteworthy one, in the order of first appearance."""
     cells: dict[CellKey, CellData] = {}
     for batch in batches:
-        needed = zip(*(batch[name] for name in ("phase", "ok", "notes")), strict=True)
-        shown = batch.where([phase == "measured" or not ok or notes is not None for phase, ok, notes in needed])
-        keys = [*zip(*(shown[name] for name in CellKey._fields), strict=True)]
-        for key in dict.fromkeys(keys):
-            part = shown.where([one == key for one in keys])
-            suite, case, params, provider, model = key
+        shown = batch.where(batch.each(_is_shown, "phase", "ok", "notes"))
+        for (suite, case, params, provider, model), part in _parts(shown).items():
             place = CellKey(suite, case, params or "{}", provider, model)
             cell = cells.get(place)
             if cell is None:
                 cell = cells[place] = CellData(place, part.record(0)["params"])
             cell.add(part)
     return cells
+
+
+def _is_shown(phase: str, ok: bool, notes: str | None) -> bool:
+    return phase == "measured" or not ok or notes is not None
+
+
+def _numbers(column: Sequence[float | None]) -> NDArray[np.float64]:
+    """Return a column with NaN for None."""
+    return np.array([*column], dtype=np.float64)
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None
+
+
+def _parts(batch: Batch) -> dict[tuple[Any, ...], Batch]:
+    """Return the records of each cell, in the order of first appearance."""
+    columns = [batch[name] for name in CellKey._fields]
+    several = [column for column in columns if not isinstance(column, Same)]
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for at, key in enumerate(zip(*several, strict=True) if several else repeat((), len(batch))):
+        rows.setdefault(key, []).append(at)
+    return {tuple(column[found[0]] for column in columns): batch.take(found) for found in rows.values()}

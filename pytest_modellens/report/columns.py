@@ -6,13 +6,13 @@ A new column is one entry of a table, here or in `summary_columns`. docs/csv.md 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_modellens.record import SCHEMA_VERSION, from_json, sorted_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_modellens.storage.batches import Batch
 
@@ -50,14 +50,14 @@ class Column:
     """Field of `Record` that it is or is computed from; None when it comes from elsewhere."""
     value: Callable[[Any], Any] | None = None
     """What makes the value of the thing that the row shows; None takes the entry `name` of a mapping."""
-    values: Callable[[Batch], list[Any]] | None = None
+    values: Callable[[Batch], Sequence[Any]] | None = None
     """What makes the values of many records at once; None takes their column `name`."""
 
     def of(self, row: Any) -> Any:
         """Return the value of `row`; None when there is none."""
         return row.get(self.name) if self.value is None else self.value(row)
 
-    def of_all(self, batch: Batch) -> list[Any]:
+    def of_all(self, batch: Batch) -> Sequence[Any]:
         """Return the values of records, each None when there is none."""
         return batch[self.name] if self.values is None else self.values(batch)
 
@@ -187,10 +187,8 @@ def _gaps(field: str, meaning: str) -> tuple[Column, ...]:
     )
 
 
-def _joined(name: str, batch: Batch) -> list[str | None]:
-    texts = batch[name]
-    joined = {text: None if text is None else "; ".join(from_json(text)) for text in {*texts}}
-    return [joined[text] for text in texts]
+def _joined(name: str, batch: Batch) -> Sequence[str | None]:
+    return batch.each(cache(lambda text: None if text is None else "; ".join(from_json(text))), name)
 
 
 def _list(name: str, description: str) -> Column:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_modellens.storage.batches import Same
+
 if TYPE_CHECKING:
     from pytest_modellens.storage.batches import Batch
 
@@ -23,6 +25,10 @@ class Costs:
 
     def add(self, batch: Batch) -> None:
         """Take in some requests."""
+        costs = batch["cost_usd"]
+        if isinstance(costs, Same) and costs.value is None:
+            self.unknown += len(batch)
+            return
         columns = (batch[name] for name in ("cost_usd", "prompt_tokens", "completion_tokens"))
         for usd, *tokens in zip(*columns, strict=True):
             if usd is None:

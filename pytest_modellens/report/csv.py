@@ -17,7 +17,7 @@ import numpy as np
 from pytest_modellens.errors import StorageError
 from pytest_modellens.report.columns import HARDWARE, KEY, REQUESTS, SERVER, TIMELINE
 from pytest_modellens.report.summary_columns import SUMMARY
-from pytest_modellens.storage.batches import KINDS, is_same
+from pytest_modellens.storage.batches import KINDS, Same
 from pytest_modellens.storage.requests import batches_of
 from pytest_modellens.text import printable
 
@@ -120,10 +120,10 @@ def _timed(batches: Iterable[Batch]) -> Iterator[Mapping[str, Any]]:
     """Yield the first `TIMELINE_REQUESTS` records of each cell that have a timeline."""
     seen: Counter[Any] = Counter()
     for batch in batches:
-        keys = zip(*(batch[name] for name in KEY), strict=True)
-        for at, (key, has_timeline) in enumerate(zip(keys, batch["timeline"], strict=True)):
-            if has_timeline and seen[key] < TIMELINE_REQUESTS:
-                record = batch.record(at)
+        timed = batch.where(batch["timeline"])
+        for at, key in enumerate(zip(*(timed[name] for name in KEY), strict=True)):
+            if seen[key] < TIMELINE_REQUESTS:
+                record = timed.record(at)
                 if record.get("timeline"):
                     seen[key] += 1
                     yield record
@@ -157,17 +157,17 @@ def _rows(batch: Batch) -> str:
     made: list[list[str] | str] = []
     for column in REQUESTS.columns:
         values = column.of_all(batch)
-        if not is_same(values):
+        if not isinstance(values, Same):
             made.append(_texts(values, KINDS[column.source or ""]))
         elif made and isinstance(made[-1], str):
-            made[-1] += "," + _text(values[0])
+            made[-1] += "," + _text(values.value)
         else:
-            made.append(_text(values[0]))
+            made.append(_text(values.value))
     columns = (repeat(column, len(batch)) if isinstance(column, str) else column for column in made)
     return "".join([f"{line}\n" for line in map(",".join, zip(*columns, strict=True))])
 
 
-def _texts(values: list[Any], kind: str) -> list[str]:
+def _texts(values: Sequence[Any], kind: str) -> list[str]:
     """Return `_text` of each."""
     if kind in {"float", "gaps"}:
         sizes = np.abs(np.array(values, dtype=np.float64))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_modellens.report.cells import cell_key, gather
 from pytest_modellens.report.columns import HARDWARE_FACTS, HARDWARE_PEAKS
 from pytest_modellens.stats.percentile import median_interval
-from pytest_modellens.storage.batches import batches_of_rows
+from pytest_modellens.storage.decoding import batches_of_rows
 
 if TYPE_CHECKING:
     from array import array

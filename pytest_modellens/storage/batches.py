@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, compress, islice
-from operator import attrgetter
+from itertools import compress, repeat
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 import numpy as np
 
-from pytest_modellens.record import Record, sorted_json
-from pytest_modellens.storage.reading import UNREADABLE, iter_rows
+from pytest_modellens.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-__all__ = ["KINDS", "Batch", "Gaps", "batches_of_lines", "batches_of_rows", "is_same", "whole"]
+__all__ = ["KINDS", "Batch", "Gaps", "Same", "same_or_all"]
 
-_RECORDS = 8192
-_BYTES = 16_000_000
-"""How many records a batch holds, and bytes of lines: what is in memory at once."""
-_AT_ONCE = 500_000
-"""Bytes of lines that are taken apart at once: their parts are still in the processor's cache then."""
 _LEFT_OUT = {"hardware"}
 """Fields of `Record` that nothing is made of by column."""
 
@@ -45,7 +37,32 @@ KINDS = {field.name: _kind(field.type) for field in msgspec.structs.fields(Recor
 """What each column holds: "str", "float", "int" or "bool", each of them or None; "json" (an object or a list as text,
 None for an empty one); or "gaps". `timeline` holds whether there is one ("bool")."""
 KINDS["timeline"] = "bool"
-_ALL = (*KINDS, "start", "size")
+
+
+class Same(Sequence[Any]):
+    """A column of a batch in which every record has the same value, as most have: it is kept once."""
+
+    def __init__(self, value: Any, count: int) -> None:
+        self.value = value
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Any]:
+        return repeat(self.value, self._count)
+
+    def __getitem__(self, index: Any) -> Any:
+        at = range(self._count)[index]
+        return self.value if isinstance(at, int) else Same(self.value, len(at))
+
+
+def same_or_all(values: list[Any]) -> Sequence[Any]:
+    """Return `values`, which are not empty, as `Same` where they are; not zeros, which may have signs."""
+    first = values[0]
+    if values[-1] != first or values.count(first) < len(values) or (isinstance(first, float) and first == 0):
+        return values
+    return Same(first, len(values))
 
 
 @dataclass
@@ -104,7 +121,7 @@ class Batch:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, name: str) -> list[Any]:
+    def __getitem__(self, name: str) -> Sequence[Any]:
         """Return a column that does not hold gaps; see `KINDS`."""
         found = self._made.get(name)
         if found is None:
@@ -115,169 +132,28 @@ class Batch:
         """Return a column of gaps."""
         return self[name]  # type: ignore[return-value]
 
+    def each(self, make: Callable[..., Any], *names: str) -> Sequence[Any]:
+        """Return what `make` makes of the values that each record has in these columns."""
+        columns = [self[name] for name in names]
+        if all(isinstance(column, Same) for column in columns):
+            return Same(make(*(column[0] for column in columns)), self._count) if self._count else []
+        return [*map(make, *columns)]
+
     def where(self, chosen: Iterable[object]) -> Batch:
         """Return the records whose value in `chosen` is true."""
-        rows = [*compress(range(self._count), chosen)]
+        if isinstance(chosen, Same) and chosen.value:
+            return self
+        return self.take([*compress(range(self._count), chosen)])
+
+    def take(self, rows: list[int]) -> Batch:
+        """Return the records at the places `rows`, which rise."""
         if len(rows) == self._count:
             return self
 
         def make(name: str) -> Any:
             column: Any = self[name]
-            return column.take(rows) if isinstance(column, Gaps) else [column[at] for at in rows]
+            if isinstance(column, Gaps):
+                return column.take(rows)
+            return Same(column.value, len(rows)) if isinstance(column, Same) else [*map(column.__getitem__, rows)]
 
         return Batch(len(rows), make, lambda at: self.record(rows[at]))
-
-
-def is_same(values: list[Any]) -> bool:
-    """Return whether all values are the same, as most columns of a cell are; false for zeros, which may have signs."""
-    first = values[0]
-    return values.count(first) == len(values) and not (isinstance(first, float) and first == 0)
-
-
-class _Read(msgspec.Struct):
-    """What a record of a file is read into; `timeline` as the text that it is there."""
-
-    line: bytes = b""
-    start: int = 0
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a field, as the mapping does that it is in its file."""
-        return getattr(self, name, default)
-
-
-def _field(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
-    if field.name == "timeline":
-        return field.name, msgspec.Raw, msgspec.field(default=msgspec.Raw(b"null"))
-    if field.default_factory is not msgspec.NODEFAULT:
-        return field.name, field.type, msgspec.field(default_factory=field.default_factory)
-    return field.name, field.type, msgspec.field(default=field.default)
-
-
-_Row = msgspec.defstruct(
-    "_Row",
-    [_field(field) for field in msgspec.structs.fields(Record) if field.name in KINDS],
-    bases=(_Read,),
-    kw_only=True,
-    gc=False,
-)
-_DECODER = msgspec.json.Decoder(_Row)
-
-
-def batches_of_lines(
-    path: Path, lines: Callable[[], Iterable[bytes]], problems: list[str], columns: Collection[str] | None = None
-) -> Iterator[Batch]:
-    """Yield the records of a file of JSON lines, without those lines that are none.
-
-    Args:
-        path: the file, for `problems`.
-        lines: returns all of its lines.
-        problems: gets a sentence for each line that is no JSON object, and one for all that are no records.
-        columns: that are needed; None is all, and `start` and `size`: where each line is in the file.
-
-    Raises:
-        StorageError: a newer version of this plugin wrote it.
-    """
-    end = strange = 0
-
-    def decode(line: bytes) -> Any:
-        nonlocal end
-        start, end = end, end + len(line)
-        row: Any = _DECODER.decode(line)
-        row.line, row.start = line, start
-        return row
-
-    made = _Columns(_ALL if columns is None else columns)
-    for row in iter_rows(path, problems, decode, lines):
-        if not isinstance(row, _Read):
-            strange += 1
-        elif made.add(row):
-            yield made.batch()
-    if made.lines:
-        yield made.batch()
-    if strange:
-        problems.append(f"{path}: {strange:,} lines are no records; left out")
-
-
-def batches_of_rows(records: Iterable[Mapping[str, Any]]) -> Iterator[Batch]:
-    """Yield records that are in memory; what is none is left out."""
-    found = iter(records)
-    while originals := [*islice(found, _RECORDS)]:
-        rows, kept = [], []
-        for original in originals:
-            with suppress(msgspec.ValidationError):
-                rows.append(msgspec.convert(original, Record))
-                kept.append(original)
-        if rows:
-            columns = {name: _column(name, rows) for name in KINDS}
-            yield Batch(len(rows), columns.__getitem__, kept.__getitem__)
-
-
-def whole(line: bytes) -> Mapping[str, Any]:
-    """Return the record of a line; without what is left out of the columns where that is damaged."""
-    try:
-        msgspec.json.decode(line, type=Record)
-    except UNREADABLE:
-        row: Any = _DECODER.decode(line)
-        return {name: getattr(row, name) for name in KINDS if name != "timeline"}
-    found: Mapping[str, Any] = msgspec.json.decode(line)
-    return found
-
-
-class _Columns:
-    """Columns of a batch while it is read."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = names
-        self._begin()
-
-    def _begin(self) -> None:
-        self.lines: list[bytes] = []
-        self._bytes = self._waiting = 0
-        self._rows: list[Any] = []
-        self._parts: dict[str, list[Any]] = {name: [] for name in self._names}
-
-    def add(self, row: Any) -> bool:
-        """Take in a record; returns whether there are enough for a batch."""
-        self._rows.append(row)
-        self.lines.append(row.line)
-        self._bytes += len(row.line)
-        self._waiting += len(row.line)
-        if self._waiting >= _AT_ONCE:
-            self._split()
-        return len(self.lines) == _RECORDS or self._bytes >= _BYTES
-
-    def batch(self) -> Batch:
-        """Return what was added since the last one."""
-        self._split()
-        columns = {name: _joined(parts) for name, parts in self._parts.items()}
-        lines = self.lines
-        self._begin()
-        return Batch(len(lines), columns.__getitem__, lambda at: whole(lines[at]))
-
-    def _split(self) -> None:
-        for name, parts in self._parts.items():
-            parts.append(_column(name, self._rows))
-        self._rows.clear()
-        self._waiting = 0
-
-
-def _column(name: str, rows: Sequence[Any]) -> Any:
-    if name == "size":
-        return [len(row.line) for row in rows]
-    values = [*map(attrgetter(name), rows)]
-    if name == "timeline":
-        return [value[:1] == b"{" and len(value) > 2 if isinstance(value, bytes) else bool(value) for value in values]
-    kind = KINDS.get(name)
-    if kind == "json":
-        return [sorted_json(value) if value else None for value in values]
-    if kind == "gaps":
-        lists = [value or () for value in values]
-        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        return Gaps(np.fromiter(chain.from_iterable(lists), dtype=np.float64), lengths)
-    return values
-
-
-def _joined(parts: list[Any]) -> Any:
-    if isinstance(parts[0], Gaps):
-        return Gaps(np.concatenate([one.values for one in parts]), np.concatenate([one.lengths for one in parts]))
-    return [*chain.from_iterable(parts)]

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.record import SCHEMA_VERSION
-from pytest_modellens.storage.batches import KINDS, Batch, Gaps, is_same, whole
+from pytest_modellens.storage.batches import KINDS, Batch, Gaps, Same, same_or_all
+from pytest_modellens.storage.decoding import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -170,8 +171,7 @@ class Writer:
         self._writer = pq.ParquetWriter(
             self._temporary,
             _SCHEMA,
-            compression="zstd",
-            compression_level=1,
+            compression="lz4",
             use_dictionary=_TEXTS,
             write_statistics=False,
             write_page_checksum=True,
@@ -208,8 +208,8 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, Gaps):
         ends = np.concatenate(([0], np.cumsum(values.lengths))).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.values), type=kind)
-    if is_same(values):
-        return pa.repeat(pa.scalar(values[0], kind), len(values))
+    if isinstance(values, Same):
+        return pa.repeat(pa.scalar(values.value, kind), len(values))
     return pa.array(values, kind)
 
 
@@ -230,8 +230,10 @@ def _values(array: Any) -> Any:
     if isinstance(array, pa.ListArray):
         return Gaps(array.flatten().to_numpy(), array.value_lengths().to_numpy().astype(np.int64))
     if array.null_count == len(array):
-        return [None] * len(array)
+        return Same(None, len(array))
     if isinstance(array, pa.DictionaryArray):
         texts = [*array.dictionary.to_pylist(), None]
-        return [texts[at] for at in array.indices.fill_null(-1).to_pylist()]
-    return array.to_pylist() if array.null_count else array.to_numpy(zero_copy_only=False).tolist()
+        if len(array.dictionary) == 1 and not array.null_count:
+            return Same(texts[0], len(array))
+        return [*map(texts.__getitem__, array.indices.fill_null(-1).to_pylist())]
+    return same_or_all(array.to_pylist() if array.null_count else array.to_numpy(zero_copy_only=False).tolist())

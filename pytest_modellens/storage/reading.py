@@ -114,6 +114,7 @@ def iter_rows(
     problems: list[str],
     decode: Callable[[bytes], Any] | None = None,
     lines: Callable[[], Iterable[bytes]] | None = None,
+    first: int = 1,
 ) -> Iterator[Any]:
     """Yield the objects of a file of JSON lines, one at a time; adds what could not be read to `problems`.
 
@@ -122,13 +123,14 @@ def iter_rows(
         problems: gets a sentence for each line that is no JSON object.
         decode: tried first, if given; a line that it refuses is yielded as a dict.
         lines: returns the lines to read; None takes those of the file.
+        first: number of the first of them.
 
     Raises:
         StorageError: a newer version of this plugin wrote it.
     """
     try:
         with nullcontext(lines()) if lines is not None else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(file, first):
                 if decode is not None:
                     try:
                         row = decode(line)

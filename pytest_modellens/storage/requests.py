@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from pytest_modellens.storage.batches import batches_of_lines, batches_of_rows
+from pytest_modellens.storage.decoding import batches_of_lines, batches_of_rows
 from pytest_modellens.storage.folder import REQUESTS
 from pytest_modellens.storage.reading import request_lines
 
@@ -94,7 +94,7 @@ class Requests:
         with Writer(self._path, stamp) as writer:
             for batch in batches_of_lines(self._path, counted, found):
                 writer.add(batch)
-                rest = batch.where(at >= given for at in range(len(batch)))
+                rest = batch.take([*range(given, len(batch))]) if given else batch
                 given = max(0, given - len(batch))
                 if len(rest):
                     yield rest

@@ -18,7 +18,7 @@ from pytest_modellens.providers.llamacpp import LlamaCppProvider
 from pytest_modellens.recompute.run import Recomputed, recompute
 from pytest_modellens.record import to_json
 from pytest_modellens.runner import CellRun
-from pytest_modellens.storage import RunFolder, batches, read_run
+from pytest_modellens.storage import RunFolder, decoding, read_run
 from pytest_modellens.suite.loader import load_suite
 from tests.plugin.fake_server import fake_server, stream
 
@@ -211,7 +211,7 @@ def test_run_without_run_json_needs_to_be_told_where_its_cassette_is(tmp_path: P
 
 @pytest.mark.parametrize("keys", ["rounds: 400, warmup: 0", "load: {concurrency: 2, requests: 400}"])
 def test_answers_are_not_held_in_memory(tmp_path: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_BYTES", 100_000)  # of lines that CSV files are made of at once
+    monkeypatch.setattr(decoding, "_BYTES", 100_000)  # of lines that CSV files are made of at once
     answer = ("word " * 3_000,) * 2
     folder = recorded(tmp_path, keys, words=answer)
     again(folder)  # imports take memory too

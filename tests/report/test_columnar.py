@@ -22,9 +22,9 @@ from pytest_modellens.report.columns import REQUEST_COLUMNS
 from pytest_modellens.report.csv import plain_text, write_requests_csv, write_summary_csv, write_timeline_csv
 from pytest_modellens.report.outline import summary_json
 from pytest_modellens.report.page import page
-from pytest_modellens.report.source import read
+from pytest_modellens.report.source import read, run_of
 from pytest_modellens.stats.percentile import percentile
-from pytest_modellens.storage import batches, requests
+from pytest_modellens.storage import decoding, requests
 from pytest_modellens.storage.cache import CACHE
 from pytest_modellens.storage.lines import encode
 from pytest_modellens.storage.requests import Requests
@@ -85,12 +85,12 @@ LINES = st.lists(st.one_of(RECORDS, RECORDS, RECORDS, DAMAGED), max_size=24)
 
 
 @contextmanager
-def limits(*, large: int, at_once: int) -> Iterator[None]:
+def limits(*, large: int, at_once: int, records: int = 5) -> Iterator[None]:
     """Have runs count as large from `large` bytes on, and batches hold few records."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests, "LARGE", large)
-        patch.setattr(batches, "_RECORDS", 5)
-        patch.setattr(batches, "_AT_ONCE", at_once)
+        patch.setattr(decoding, "_RECORDS", records)
+        patch.setattr(decoding, "_AT_ONCE", at_once)
         yield
 
 
@@ -132,11 +132,11 @@ def column_bytes(cell: Any) -> dict[str, str]:
 
 
 @settings(max_examples=50, deadline=None, database=None)
-@given(LINES, st.sampled_from([1, 4000, 10**6]))
-def test_cache_and_lines_give_the_same(lines: list[Any], at_once: int) -> None:
+@given(LINES, st.sampled_from([1, 4000, 10**6]), st.sampled_from([1, 5, 8192]))
+def test_cache_and_lines_give_the_same(lines: list[Any], at_once: int, records: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder_of(Path(temporary), lines)
-        with limits(large=10**12, at_once=at_once):
+        with limits(large=10**12, at_once=at_once, records=records):
             plain = everything(folder)
             assert not (folder / CACHE).exists()
         with limits(large=0, at_once=5000):
@@ -144,6 +144,22 @@ def test_cache_and_lines_give_the_same(lines: list[Any], at_once: int) -> None:
             assert (folder / CACHE).exists()
             again = everything(folder)
         assert plain == first == again
+
+
+@settings(max_examples=50, deadline=None, database=None)
+@given(st.lists(RECORDS, max_size=24))
+def test_records_in_memory_give_what_their_lines_do(lines: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as temporary, limits(large=0, at_once=5000):
+        folder = folder_of(Path(temporary), lines)
+        found = numbers_of(read(folder))
+        assert numbers_of(run_of(folder.name, {}, kept_in_file(lines))) == found
+        write_requests_csv(folder / "lines", Requests(folder))
+        write_requests_csv(folder / "memory", kept_in_file(lines))
+        assert (folder / "lines" / "requests.csv").read_bytes() == (folder / "memory" / "requests.csv").read_bytes()
+
+
+def numbers_of(run: ReportRun) -> str:
+    return repr((run.summaries, run.costs, run.n_records, [column_bytes(cell) for cell in run.cells.values()]))
 
 
 def kept_in_file(lines: Sequence[Any]) -> list[dict[str, Any]]:

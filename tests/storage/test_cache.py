@@ -12,7 +12,7 @@ import pytest
 
 from pytest_modellens.cli import main
 from pytest_modellens.errors import StorageError
-from pytest_modellens.storage import batches, cache, requests
+from pytest_modellens.storage import cache, decoding, requests
 from pytest_modellens.storage.cache import CACHE
 from pytest_modellens.storage.requests import Requests
 from tests.report import runs
@@ -26,7 +26,7 @@ COUNT = 20
 @pytest.fixture(autouse=True)
 def _every_run_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "LARGE", 0)
-    monkeypatch.setattr(batches, "_RECORDS", 6)
+    monkeypatch.setattr(decoding, "_RECORDS", 6)
 
 
 @pytest.fixture
