@@ -49,7 +49,7 @@ class LoadPlan:
     seed: int = 0
     """Of random arrivals."""
     max_error_rate: float = 0.5
-    """Nothing more starts once more than this share of the last 20 requests failed; 1 never stops."""
+    """Nothing more starts once clearly more than this share of the requests fails; 1 never stops."""
 
     @property
     def is_open(self) -> bool:

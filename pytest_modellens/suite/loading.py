@@ -141,7 +141,7 @@ LOAD_KEYS = table(
     Key(
         "max_error_rate",
         number(0, 1),
-        "Nothing more starts once more than this share of the last 20 requests failed; 1 never stops.",
+        "Nothing more starts once clearly more than this share of the requests fails; 1 never stops.",
     ),
 )
 

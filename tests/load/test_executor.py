@@ -140,7 +140,7 @@ def test_load_stops_when_too_many_fail(server: Server) -> None:
     plan = LoadPlan(concurrency=2, requests=500, max_error_rate=0.5)
     replies = list(execute(server.provider, plan, repeat(REQUEST), on_progress=progress.append))
     assert 20 <= len(replies) < 120
-    assert progress[-1].stopped == "20 of the last 20 requests failed"
+    assert progress[-1].stopped == "21 of the last 21 requests failed"
     assert progress[-1].failed == len(replies)
     assert all(reply.reply.error is not None and reply.reply.error.error_class == "http_5xx" for reply in replies)
 

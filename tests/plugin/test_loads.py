@@ -192,12 +192,12 @@ def test_load_that_only_fails_is_stopped_and_said_to_be(project: Project) -> Non
     result.stdout.fnmatch_lines(
         [
             "suites/load.yaml:3: * requests failed (* × http_5xx)",
-            "  * requests were not sent: 20 of the last 20 requests failed",
-            "  ✗ stopped early: 20 of the last 20 requests failed",
+            "  * requests were not sent: 21 of the last 21 requests failed",
+            "  ✗ stopped early: 21 of the last 21 requests failed",
         ]
     )
     assert "100.0%" in table(result)[0].split()
-    assert project.result.meta["cells"][0]["stopped"] == "20 of the last 20 requests failed"
+    assert project.result.meta["cells"][0]["stopped"] == "21 of the last 21 requests failed"
 
 
 def test_server_that_goes_away_during_a_load_is_a_readable_failure(project: Project) -> None:

@@ -241,7 +241,7 @@ def test_load_that_was_stopped_early_says_so(plan: LoadPlan) -> None:
     sent = len(run.records)
     # Some more than the 20 that it takes: those that had ended meanwhile.
     assert 20 <= len(server.chats) == sent < 200
-    assert run.stopped == "20 of the last 20 requests failed"
+    assert run.stopped == "21 of the last 21 requests failed"
     (sentence,) = found(run)
     assert sentence.startswith(f"{sent} of {sent} requests failed ({sent} × http_5xx)")
     unsent = 900 if plan.warmup_s else 900 - sent
