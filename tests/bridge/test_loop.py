@@ -27,11 +27,12 @@ async def stubborn() -> None:
             continue
 
 
-released = threading.Event()
+begun, released = threading.Event(), threading.Event()
 
 
 async def blocks() -> None:
-    released.wait(30)
+    begun.set()
+    released.wait(60)
 
 
 def test_values_and_errors_come_back() -> None:
@@ -64,8 +65,10 @@ def test_what_does_not_end_is_not_waited_for() -> None:
 def test_what_blocks_the_loop_does_not_block_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_modellens.bridge.loop.STOP_S", 0.05)
     loop = LoopThread()
+    assert loop.run(double(2)) == 4
     with pytest.raises(TimeoutError):
-        loop.run(blocks(), timeout_s=0.05)
+        loop.run(blocks(), timeout_s=1)
+    assert begun.is_set()
     loop.close()
     assert loop._thread.is_alive()
     released.set()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_modellens.embedded import server
 from pytest_modellens.embedded.weights import Weights
 from tests.tiny_gguf import make_tiny_gguf
 
@@ -28,6 +29,12 @@ def CommonParams():
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """A generated model of 200 KB."""
     return Weights(make_tiny_gguf(tmp_path_factory.mktemp("weights") / "tiny.gguf"), "tiny", "path")
+
+
+@pytest.fixture(autouse=True)
+def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What has to be waited for to end may end late.
+    monkeypatch.setattr(server, "_STOP_PATIENCE_S", 60.0)
 
 
 @pytest.fixture

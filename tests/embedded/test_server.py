@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import os
 import re
+import select
 import signal
 import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -51,6 +55,36 @@ def _post(url: str, path: str, **body: Any) -> Any:
         answer = session.post(f"{url}/{path}", json=body, timeout=30)
         answer.raise_for_status()
         return answer.json()
+
+
+def _rest(sock: socket.socket) -> bytes:
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := sock.recv(2**20):
+            data += piece
+    return data
+
+
+def _anew(
+    monkeypatch: pytest.MonkeyPatch, step: str, ready: Callable[[EmbeddedServer], object] = lambda _: True
+) -> None:
+    """Have the time of a start be over half a second after `step` was reached and something is `ready`."""
+    waits = {"_await_announcement", "_await_token"}
+    assert step in waits
+
+    def patched(name: str) -> Callable[..., Any]:
+        real = getattr(EmbeddedServer, name)
+
+        def wait(server: EmbeddedServer, *args: Any, deadline: float) -> Any:
+            assert deadline <= time.perf_counter() + server.start_timeout_s
+            while name == step and not ready(server):
+                time.sleep(0.01)
+            return real(server, *args, deadline=time.perf_counter() + (0.5 if name == step else 60))
+
+        return wait
+
+    for name in waits:
+        monkeypatch.setattr(EmbeddedServer, name, patched(name))
 
 
 def _get(url: str) -> Any:
@@ -112,16 +146,24 @@ def test_server_has_no_url_before_it_is_started(tiny_weights: Weights) -> None:
     assert str(caught.value) == f"embedded server: not running ({tiny_weights.path}; call start())"
 
 
-def test_server_stops_at_once_with_an_answer_under_way(tiny_weights: Weights) -> None:
-    endless = {"prompt": "on and", "max_tokens": 2000, "stream": True}
-    with EmbeddedServer(tiny_weights, context=2048) as server, requests.Session() as session:
-        session.trust_env = False
-        with session.post(f"{server.url}/completions", json=endless, stream=True, timeout=30) as answer:
-            next(answer.iter_content(1))
-            started = time.perf_counter()
-            server.stop()
+def test_server_stops_with_answers_under_way_and_does_not_end_them(tiny_weights: Weights) -> None:
+    body = json.dumps({"prompt": "on and", "max_tokens": 2000, "stream": True})
+    asked = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    with EmbeddedServer(tiny_weights, context=2048) as server, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", urlsplit(server.url).port or 0)
+        # One after the other takes many seconds.
+        answers = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(40)]
+        for answer in answers:
+            answer.sendall(asked)
+        readable, _, _ = select.select(answers, [], [], 60)
+        assert readable
+        process = server._process
+        server.stop()
+        ended = sum(b"[DONE]" in _rest(answer) for answer in answers)
 
-    assert time.perf_counter() - started < 1
+    assert process is not None
+    assert process.returncode == 0, "it was not killed, but went by itself"
+    assert ended < 40
 
 
 def test_server_log_is_appended_to_the_file_given(tiny_weights: Weights, tmp_path: Path) -> None:
@@ -220,8 +262,11 @@ def test_server_killed_while_it_loads_names_the_signal(
     assert str(caught.value) == f"embedded server: killed by SIGKILL before the first token ({tiny_weights.path})"
 
 
-def test_server_that_loads_too_long_is_given_up(tiny_weights: Weights, fake_xllamacpp: Callable[[str], None]) -> None:
+def test_server_that_loads_too_long_is_given_up(
+    tiny_weights: Weights, fake_xllamacpp: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_xllamacpp("print('loading', flush=True); time.sleep(3600)")
+    _anew(monkeypatch, "_await_announcement", EmbeddedServer.last_log_lines)
     server = EmbeddedServer(tiny_weights, start_timeout_s=1.5)
 
     with pytest.raises(ServerError) as caught:
@@ -231,8 +276,11 @@ def test_server_that_loads_too_long_is_given_up(tiny_weights: Weights, fake_xlla
     assert server.pid is None
 
 
-def test_server_that_never_answers_is_given_up(tiny_weights: Weights, fake_xllamacpp: Callable[[str], None]) -> None:
+def test_server_that_never_answers_is_given_up(
+    tiny_weights: Weights, fake_xllamacpp: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_xllamacpp(_SERVE.format(statuses="[None]"))
+    _anew(monkeypatch, "_await_token")
 
     with pytest.raises(ServerError, match=r"^embedded server: no token within 1\.5 s \("):
         EmbeddedServer(tiny_weights, start_timeout_s=1.5).start()
@@ -245,8 +293,11 @@ def test_server_that_still_loads_is_waited_for(tiny_weights: Weights, fake_xllam
         assert server.last_log_lines().count('"POST /v1/completions HTTP/1.1" 503') == 2
 
 
-def test_server_that_stays_busy_is_given_up(tiny_weights: Weights, fake_xllamacpp: Callable[[str], None]) -> None:
+def test_server_that_stays_busy_is_given_up(
+    tiny_weights: Weights, fake_xllamacpp: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_xllamacpp(_SERVE.format(statuses="[503] * 1000"))
+    _anew(monkeypatch, "_await_token")
 
     with pytest.raises(ServerError, match=r"^embedded server: no token within 1 s \("):
         EmbeddedServer(tiny_weights, start_timeout_s=1).start()
@@ -269,12 +320,11 @@ def test_server_that_does_not_listen_is_given_up(
     tiny_weights: Weights, fake_xllamacpp: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "_STOP_PATIENCE_S", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    fake_xllamacpp(f"self.listening_address = 'http://127.0.0.1:{port}'")
-
-    with pytest.raises(ServerError) as caught:
-        EmbeddedServer(tiny_weights).start()
+    with socket.socket() as bound:  # so that the port is nobody's, and nobody listens
+        bound.bind(("127.0.0.1", 0))
+        fake_xllamacpp(f"self.listening_address = 'http://127.0.0.1:{bound.getsockname()[1]}'")
+        with pytest.raises(ServerError) as caught:
+            EmbeddedServer(tiny_weights).start()
 
     assert str(caught.value) == (f"embedded server: closed its connection before the first token ({tiny_weights.path})")
 

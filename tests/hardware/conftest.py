@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_modellens.hardware import watcher
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -124,6 +126,12 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> NvmlDouble:
     double = NvmlDouble([Card(), Card(name=b"NVIDIA A100", used=40 * GB, total=80 * GB, power_mw=300_000, degrees=71)])
     monkeypatch.setitem(sys.modules, "pynvml", double)
     return double
+
+
+@pytest.fixture(autouse=True)
+def _machine_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A look that takes long is for tests of its own.
+    monkeypatch.setattr(watcher, "PATIENCE_S", 60.0)
 
 
 @pytest.fixture

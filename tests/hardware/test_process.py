@@ -17,7 +17,7 @@ from pytest_modellens.hardware.process import Listener, ProcessTree, find_listen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 PARENT = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-S", "-c", "{SLEEP}"])

@@ -27,7 +27,7 @@ METRICS = ServerMetrics(
     },
     hint="start it with --metrics",
 )
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Page:

@@ -18,6 +18,7 @@ import pytest
 
 from pytest_modellens.embedded import child
 from pytest_modellens.plugin.options import SETTINGS, ProviderSpec
+from tests.served.patience import up_after_the_words
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project
@@ -197,11 +198,12 @@ def test_server_that_does_not_start_fails_every_test_of_it_and_says_why(
     assert "red  api_key=*** ***" in (folder / "server-q4.log").read_text(encoding="utf-8")
 
 
-def test_serve_timeout_is_how_long_is_waited(project: Project) -> None:
+def test_serve_timeout_is_how_long_is_waited(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    up_after_the_words("still loading", monkeypatch)
     project.case()
-    result = project.run(None, f"--modellens-serve={scripted('deaf')}", "--modellens-serve-timeout=2s")
+    result = project.run(None, f"--modellens-serve={scripted('deaf')}", "--modellens-serve-timeout=90s")
     result.stdout.fnmatch_lines(
-        ["served: no token within 2 s; at last: nothing listens on the port (*", "still loading"]
+        ["served: no token within 90 s; at last: nothing listens on the port (*", "still loading"]
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -30,7 +31,7 @@ from pytest_modellens.providers.measuring import measure
 from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.recording import Origin, record_of
 from pytest_modellens.testing.manners import BANNED
-from tests.fault_server import SSE, FaultServer, Read, Wait, chunk, response, sse
+from tests.fault_server import SSE, FaultServer, Read, Step, Wait, chunk, response, sse
 from tests.providers.asking import ASK, FIRST, ONE, STOP, TWO, USAGE, WHOLE, stream
 from tests.transcripts.loader import Transcript
 
@@ -280,18 +281,21 @@ def test_nothing_is_decoded_live_without_a_subscriber(monkeypatch: pytest.Monkey
 
 def test_damaged_stream_fails_alike_with_and_without_a_subscriber() -> None:
     for bus in (None, listening()[0]):
-        with FaultServer([Read(), SSE, chunk(sse(ONE)[0]), b"zz\r\n", Wait()]) as server:
-            reply = measure(OpenAIProvider(f"{server.url}/v1", event_bus=bus, timeout_s=0.2), ASK)
-        assert reply.error is not None
+        with FaultServer([Read(), SSE, chunk(sse(ONE)[0]), b"zz\r\n"]) as server:
+            reply = measure(OpenAIProvider(f"{server.url}/v1", event_bus=bus), ASK)
+        assert isinstance(reply.error, ProtocolError)
         assert reply.content == "one "
 
 
 def test_live_text_comes_while_the_stream_is_open() -> None:
     bus, heard = listening()
-    with FaultServer([Read(), SSE, chunk(sse(ONE)[0]), Wait()]) as server:
-        provider = OpenAIProvider(f"{server.url}/v1", event_bus=bus, timeout_s=0.1)
-        measure(provider, ASK)
+    came, meanwhile = threading.Event(), []
+    bus.subscribe(TokenGeneratedEvent, lambda _: came.set())
+    script: list[Step] = [Read(), SSE, chunk(sse(ONE)[0]), Wait(until=came), lambda _: meanwhile.append(came.is_set())]
+    with FaultServer(script) as server:
+        measure(OpenAIProvider(f"{server.url}/v1", event_bus=bus), ASK)
     assert [type(event) for event in heard] == [TokenGeneratedEvent, ErrorEvent, CompletionEvent]
+    assert meanwhile == [True]
 
 
 def test_cold_cache_prefixes_are_unique_and_leave_the_request_alone() -> None:

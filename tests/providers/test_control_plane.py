@@ -215,7 +215,7 @@ def test_errors_of_requests_are_answers(error: type[Exception], monkeypatch: pyt
 
 
 def dribble(connection: socket.socket) -> None:
-    for _ in range(200):
+    for _ in range(6000):
         connection.sendall(b"X: y\r\n")
         time.sleep(0.02)
 
@@ -228,10 +228,11 @@ def test_slow_server_is_given_up_in_time(start: bytes, monkeypatch: pytest.Monke
         provider = OpenAIProvider(f"{server.url}/v1")
         began = time.monotonic()
         assert provider.list_models() == []
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 60  # and not 120
         is_well = start.endswith(b"\r\n\r\n")
         # A server that answers has the whole time, so that a busy machine does not make it a slow one.
-        monkeypatch.setattr(control, "DEADLINE_S", 4.0 if is_well else 0.15)
+        monkeypatch.setattr(control, "DEADLINE_S", 60.0 if is_well else 0.15)
+        monkeypatch.setattr(control, "PROBE_TIMEOUT_S", (60.0, 60.0) if is_well else control.PROBE_TIMEOUT_S)
         assert provider.health_check() is is_well
 
 

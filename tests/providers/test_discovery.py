@@ -226,7 +226,7 @@ def test_silent_port_and_silent_page_hold_nothing_up(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         usual(at(LlamaCppProvider, silent.getsockname()[1]), at(VLLMProvider, server.port))
         began = time.monotonic()
-        search = find_servers(deadline_s=6.0)
+        search = find_servers(deadline_s=10.0)
         took_s = time.monotonic() - began
     assert [found.name for found in search.found] == ["vllm"]
     assert [*search.missed.values()] == ["silent"]
@@ -261,7 +261,7 @@ def test_models_that_do_not_come_in_time_are_left_out(
         return []
 
     monkeypatch.setattr(VLLMProvider, "list_models", list_models)
-    (found,) = find_servers(server.root, deadline_s=5.0).found
+    (found,) = find_servers(server.root, deadline_s=10.0).found
     released.set()
     assert (found.name, found.models, found.version) == ("vllm", None, None)
 

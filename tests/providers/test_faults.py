@@ -217,7 +217,7 @@ def test_request_brings_its_own_timeout() -> None:
 
 
 def test_stream_that_stalls_keeps_what_came_before() -> None:
-    reply = ask(SSE, chunk(sse(ONE)[0]), Wait(), stall=0.08)
+    reply = ask(SSE + chunk(sse(ONE)[0]), Wait(), stall=2.0)
     assert isinstance(reply.error, TimedOutError)
     assert reply.content == "one "
 

@@ -36,7 +36,18 @@ QUICK = {"ttft_ms": 2, "gap_ms": 1, "tokens": 4}
 
 def dial(truth: TruthServer) -> socket.socket:
     parts = urlsplit(truth.root)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60)
+
+
+def flooded(truth: TruthServer) -> socket.socket:
+    """Return a connection on which more is under way than can be until it is read."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    sock.settimeout(60)
+    sock.connect((urlsplit(truth.root).hostname, urlsplit(truth.root).port))
+    scenario = {"ttft_ms": 1, "gap_ms": 0, "tokens": 60_000, "framing": "close"}
+    sock.sendall(raw({"model": "any", "stream": True, "truth": scenario}))
+    return sock
 
 
 def raw(body: Any, path: str = CHAT) -> bytes:
@@ -45,7 +56,7 @@ def raw(body: Any, path: str = CHAT) -> bytes:
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.perf_counter() + 20
+    deadline = time.perf_counter() + 60
     while time.perf_counter() < deadline:
         if value := condition():
             return value
@@ -61,22 +72,22 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 
 def post(server: TruthServer, **fields: Any) -> requests.Response:
-    return requests.post(server.root + CHAT, json={"model": "any", **fields}, timeout=20)
+    return requests.post(server.root + CHAT, json={"model": "any", **fields}, timeout=60)
 
 
 def test_instants_follow_one_another(truth: TruthServer, provider: OpenAIProvider) -> None:
     before = time.perf_counter_ns()
     provider.measure(RunRequest("Hi", model="truth:steady", stream=True, extra={"truth_id": "x"}))
-    after = time.perf_counter_ns()
 
     sent = truth.sent("x")
+    after = time.perf_counter_ns()
     assert [event.kind for event in sent.events][:2] == ["headers", "role"]
     assert [event.kind for event in sent.events][-4:] == ["finish", "usage", "done", "end"]
     assert sent.ended_ns is not None
     times = [sent.accepted_ns, sent.read_ns, *(event.sent_ns for event in sent.events), sent.ended_ns]
     assert times == sorted(times)
     assert before < times[0]
-    assert times[-1] < after + 1_000_000_000
+    assert times[-1] < after
     assert all(event.planned_ns <= event.sent_ns <= event.returned_ns for event in sent.events)
     assert sent.headers_ns == sent.events[0].sent_ns
     assert sent.requested_ns <= sent.read_ns
@@ -102,7 +113,7 @@ def test_log_begins_after_the_number_given(truth: TruthServer) -> None:
     numbers = [request.number for request in truth.log()]
     assert len(numbers) == 3
     assert [request.number for request in truth.log(since=numbers[0])] == numbers[1:]
-    assert requests.get(f"{truth.root}/truth/log?since=x", timeout=5).status_code == 400
+    assert requests.get(f"{truth.root}/truth/log?since=x", timeout=60).status_code == 400
 
 
 def test_log_is_handed_out_in_pages(truth: TruthServer) -> None:
@@ -110,7 +121,7 @@ def test_log_is_handed_out_in_pages(truth: TruthServer) -> None:
     for _ in range(3):
         post(truth, truth={"ttft_ms": 0, "gap_ms": 0, "tokens": 12_000}, stream=True)
 
-    page = requests.get(f"{truth.root}/truth/log", timeout=20).json()
+    page = requests.get(f"{truth.root}/truth/log", timeout=60).json()
     assert (len(page["requests"]), page["more"]) == (1, True)
     assert [request.tokens for request in truth.log()] == [12_000] * 3
 
@@ -163,12 +174,7 @@ def test_lateness_is_ranked() -> None:
 
 
 def test_slow_reader_is_noted(truth: TruthServer) -> None:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        sock.settimeout(20)
-        sock.connect((urlsplit(truth.root).hostname, urlsplit(truth.root).port))
-        scenario = {"ttft_ms": 1, "gap_ms": 0, "tokens": 60_000, "framing": "close"}
-        sock.sendall(raw({"model": "any", "stream": True, "truth": scenario}))
+    with flooded(truth) as sock:
         blocked = until(lambda: next((request for request in truth.log() if request.blocked_sends), None))
         received = read_to_end(sock)
 
@@ -187,7 +193,7 @@ def test_log_waits_for_a_slow_reader(truth: TruthServer) -> None:
     page = b"GET /truth/log HTTP/1.1\r\n\r\n"
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.connect((urlsplit(truth.root).hostname, urlsplit(truth.root).port))
         sock.sendall(page * 5 + b"bye\r\n\r\n")
         assert len(truth.log()) == 3
@@ -198,9 +204,8 @@ def test_log_waits_for_a_slow_reader(truth: TruthServer) -> None:
 
 
 def test_client_that_resets_while_it_is_sent_to_is_noted(truth: TruthServer) -> None:
-    scenario = {"ttft_ms": 0, "gap_ms": 0, "tokens": 30_000}
-    with dial(truth) as sock:
-        sock.sendall(raw({"model": "any", "stream": True, "truth": scenario}))
+    with flooded(truth) as sock:
+        until(lambda: truth.log() and truth.log()[0].blocked_sends)
         assert sock.recv(100)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -216,10 +221,10 @@ def test_times_count_from_the_read_without_kernel_stamps(monkeypatch: pytest.Mon
     thread.start()
     try:
         body = {"model": "truth:single-token", "stream": True}
-        requests.post(server.root + CHAT, json=body, timeout=20, proxies={"http": ""})
+        requests.post(server.root + CHAT, json=body, timeout=60, proxies={"http": ""})
     finally:
         os.close(wake_write)
-        thread.join(20)
+        thread.join(60)
         server.close()
         os.close(wake_read)
         gc.unfreeze()
@@ -233,7 +238,7 @@ def test_times_count_from_the_read_without_kernel_stamps(monkeypatch: pytest.Mon
 
 def test_client_that_goes_away_is_noted(truth: TruthServer) -> None:
     with dial(truth) as sock:
-        sock.sendall(raw({"model": "truth:steady", "stream": True}))
+        sock.sendall(raw({"model": "any", "stream": True, "truth": {"ttft_ms": 0, "gap_ms": 500, "tokens": 30_000}}))
         assert sock.recv(100)
 
     assert until(lambda: truth.log()[0].end != "open")
@@ -256,8 +261,8 @@ def test_request_in_pieces_counts_from_its_last_byte(truth: TruthServer) -> None
     with dial(truth) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for start in range(0, len(request), 40):
-            sock.sendall(request[start : start + 40])
             last_ns = time.perf_counter_ns()
+            sock.sendall(request[start : start + 40])
             time.sleep(0.01)
         read_to_end(sock)
 
@@ -280,7 +285,7 @@ def test_request_in_pieces_counts_from_its_last_byte(truth: TruthServer) -> None
 def test_useless_request_is_refused_with_the_reason(
     truth: TruthServer, body: Any, status: int, param: str | None, message: str
 ) -> None:
-    response = requests.post(truth.root + CHAT, json=body, timeout=5)
+    response = requests.post(truth.root + CHAT, json=body, timeout=60)
 
     assert response.status_code == status
     assert response.json()["error"]["param"] == param
