@@ -19,6 +19,7 @@ from pytest_modellens.plugin import progress
 from pytest_modellens.plugin.progress import Progress
 from tests.plugin.conftest import of
 from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
+from tests.plugin.test_interruption import PATIENCE_S
 from tests.report.runs import HOSTILE, unseen
 
 if TYPE_CHECKING:
@@ -27,7 +28,24 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
 
-def on_a_terminal(folder: Path, *arguments: str, columns: int = 80) -> str:
+class Shown:
+    """What a pseudo-terminal has been sent until now, for those who wait for it in other threads."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._came = threading.Condition()
+
+    def add(self, text: str) -> None:
+        with self._came:
+            self._text += text
+            self._came.notify_all()
+
+    def wait_for(self, pattern: str) -> None:
+        with self._came:
+            assert self._came.wait_for(lambda: re.search(pattern, self._text), PATIENCE_S), pattern
+
+
+def on_a_terminal(folder: Path, *arguments: str, columns: int = 80, shown: Shown | None = None) -> str:
     """Return what pytest writes to a pseudo-terminal."""
     import fcntl
     import pty
@@ -49,7 +67,9 @@ def on_a_terminal(folder: Path, *arguments: str, columns: int = 80) -> str:
             if not data:
                 break
             output += data
-        process.wait(20)
+            if shown is not None:
+                shown.add(data.decode(errors="replace"))
+        process.wait(PATIENCE_S)
     os.close(ours)
     return output.decode()
 
@@ -83,11 +103,18 @@ def dawdle(chat: Chat) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
 @pytest.mark.parametrize("more", [["-v"], []], ids=["verbose", "dots"])
 def test_progress_is_shown_on_a_terminal_and_gone_at_the_end(project: Project, more: list[str]) -> None:
+    shown = Shown()
+    waited_for = {3: r" warm-up 3/4 · \d+ s", 6: r" 1/3 (· [\d.,]+ tok/s )?· \d+ s"}
+
+    def until_it_is_shown(chat: Chat) -> None:
+        if chat.number in waited_for:
+            shown.wait_for(waited_for[chat.number])
+        stream("slow", "ly")(chat)
+
     project.case("rounds: 3, warmup: 4")
-    with fake_server(dawdle) as server:
-        output = on_a_terminal(project.path, *of(server), *more, "-p", "no:benchmark")
-    assert re.search(r" warm-up [2-4]/4 · \d s", output)
-    assert re.search(r" [0-2]/3 (· [\d.]+ tok/s )?· \d s", output)
+    with fake_server(until_it_is_shown) as server:
+        output = on_a_terminal(project.path, *of(server), *more, "-p", "no:benchmark", shown=shown)
+    assert all(re.search(pattern, output) for pattern in waited_for.values())
     lines = screen(output)
     (line,) = (line for line in lines if line.startswith("suites/chat.yaml") and line.endswith("[100%]"))
     assert re.fullmatch(r"suites/chat\.yaml(::a\[llamacpp\] PASSED| \.) +\[100%\]", line)
@@ -117,22 +144,24 @@ def test_text_of_the_progress_is_made_when_it_is_shown_and_only_then(
     with Progress(pytestconfig, "a") as talking:
         talking.say(text)
         assert twice.wait(30)
-    assert " at 1 · 0 s" in shown.getvalue()
+    assert re.search(r" at 1 · \d+ s", shown.getvalue())
     assert " at 2 · " in shown.getvalue()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
 def test_progress_of_a_load_fits_a_terminal_and_is_gone_at_the_end(project: Project) -> None:
-    numbers = count(1)
+    shown = Shown()
+    rates = r" \d+\.\d/s · [\d,]+ tok/s · [1-6] failed · \d+ s left · \d+ do"
 
     def every_third_fails(chat: Chat) -> None:
-        time.sleep(0.3)
-        chat.json({"error": "no"}, status=503) if next(numbers) % 3 == 0 else stream("slow", "ly")(chat)
+        if chat.number == 10:
+            shown.wait_for(rates)
+        chat.json({"error": "no"}, status=503) if chat.number % 3 == 0 else stream("slow", "ly")(chat)
 
     project.suite("cases:\n- {name: a, prompt: hi, load: {concurrency: 2, requests: 18}}\n")
     with fake_server(every_third_fails) as server:
-        output = on_a_terminal(project.path, *of(server), "-p", "no:benchmark")
-    assert re.search(r" \d+\.\d/s · \d+ tok/s · [1-6] failed · \d+ s left · \d+ do", output)
+        output = on_a_terminal(project.path, *of(server), "-p", "no:benchmark", shown=shown)
+    assert re.search(rates, output)
     (line,) = (line for line in screen(output) if line.startswith("suites/chat.yaml") and line.endswith("[100%]"))
     assert re.fullmatch(r"suites/chat\.yaml F +\[100%\]", line)
 

@@ -247,10 +247,10 @@ def test_float_cost_that_the_kernel_refuses_is_the_requests_failure() -> None:
 
 def test_call_that_falls_silent_is_given_up_with_what_it_said() -> None:
     with opened("failing") as provider:
-        reply = provider.measure(asks("stalling"), stall_timeout_s=0.05)
+        reply = provider.measure(asks("stalling"), stall_timeout_s=2)
     assert (reply.error and reply.error.error_class, str(reply.error)) == (
         "timeout",
-        "amplifier:failing: silent for 0.05 s (stall time-out)",
+        "amplifier:failing: silent for 2 s (stall time-out)",
     )
     assert reply.timeline is not None
     assert len(reply.timeline.events) == 1
@@ -321,20 +321,22 @@ def test_names_of_modules_are_providers() -> None:
 
 
 def test_cleanup_that_blocks_the_loop_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    released = threading.Event()
-    monkeypatch.setattr("pytest_modellens.providers.amplifier.CLEANUP_S", -0.9)
+    begun, released = threading.Event(), threading.Event()
+    monkeypatch.setattr("pytest_modellens.providers.amplifier.CLEANUP_S", 0.0)  # and a second more
     monkeypatch.setattr("pytest_modellens.bridge.loop.STOP_S", 0.05)
     provider = AmplifierProvider("older")
     provider.start()
 
     async def blocks() -> None:
-        released.wait(30)
+        begun.set()
+        released.wait(60)
 
     mounted, listener = provider._mounts[-1]
     object.__setattr__(mounted, "cleanup", blocks)
     provider.close()
     loop = provider._loop
     assert loop is not None
+    assert begun.is_set()
     assert loop._thread.is_alive()
     released.set()
     loop._thread.join()

@@ -266,7 +266,7 @@ def test_cancelled_call_ends_the_request_and_says_so() -> None:
             return events
 
         events = with_module("vllm", {"base_url": server.url}, script)
-        assert gone.wait(10)
+        assert gone.wait(60)
     assert named(events, "llm:response")[0]["error"]["type"] == "CancelledError"
     assert len(named(events, "llm:stream_aborted")) == 1
 
