@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Chat", "FakeServer", "fake_server", "stream"]
+__all__ = ["Chat", "FakeServer", "fake_server", "has_read", "stream"]
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -136,6 +139,17 @@ def stream(*words: str, model: str | None = None) -> Callable[[Chat], None]:
         chat.end_stream()
 
     return answer
+
+
+def has_read(connection: socket.socket) -> bool:
+    """Return whether the program at the other end has read all that was sent to it; only Linux tells."""
+    here, there = (
+        f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
+        for host, port in (connection.getsockname(), connection.getpeername())
+    )
+    rows = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+    unread = {(row[1], row[2]): row[4].split(":") for row in rows}
+    return (unread[here, there][0], unread[there, here][1]) == ("00000000", "00000000")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +21,7 @@ from pytest_modellens.stats.transient import mser5
 from pytest_modellens.storage import read_run
 from tests.fault_server import SSE, FaultServer, Read, Reset, Step, Wait, chunk, sse
 from tests.plugin.conftest import of
-from tests.plugin.fake_server import Chat, fake_server, stream
+from tests.plugin.fake_server import Chat, fake_server, has_read, stream
 from tests.plugin.test_adapters import install
 from tests.plugin.test_interruption import PATIENCE_S, slow_after, started, until
 from tests.plugin.test_loads import LENIENT
@@ -212,17 +211,6 @@ def test_server_that_is_not_there_comes_out_the_same(project: Project, again: Ag
         project.run("http://127.0.0.1:1/v1", CASSETTE, "test_own.py", name="vllm").assert_outcomes(passed=1)
     after = same(again, requests=1)
     assert after.records[0]["timeline"] is None
-
-
-def has_read(connection: socket.socket) -> bool:
-    """Return whether the program at the other end has read all that was sent to it."""
-    here, there = (
-        f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
-        for host, port in (connection.getsockname(), connection.getpeername())
-    )
-    rows = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
-    unread = {(row[1], row[2]): row[4].split(":") for row in rows}
-    return (unread[here, there][0], unread[there, here][1]) == ("00000000", "00000000")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what another program has read")
