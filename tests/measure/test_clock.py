@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import sys
@@ -52,8 +53,11 @@ def test_kernel_stamps_are_those_of_the_arrival_not_of_the_reading() -> None:
         exchange = client.submit(WireRequest(server.url))
         while not exchange.receiving:
             client.poll(0)
+        assert exchange.connection is not None
+        assert exchange.connection.sock is not None
+        assert select.select([exchange.connection.sock], [], [], 60)[0]
         time.sleep(0.05)
-        client.poll(1)
+        client.poll(60)
     assert exchange.arrivals().read_delays_ns[0] > 10_000_000
 
 

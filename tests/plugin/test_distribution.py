@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tests.plugin.conftest import SUITE
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 MEASURED = (
     *("_ms", "_per_second", "_mode", "first_event_tokens", "hardware", "timeline", "timings"),
-    *("started_at", "worker", "reads", "connection_reused"),
+    *("started_at", "worker", "reads", "connection_reused", "clock", "clock_note"),
 )
 
 
@@ -56,13 +58,17 @@ def test_worker_that_dies_loses_only_its_own_item(project: Project, server: Fake
 
 
 def test_measurements_of_one_server_never_overlap(project: Project, server: FakeServer) -> None:
-    answer, under_way, most = server.answer, [0], [0]
+    answer, lock, under_way, most = server.answer, Lock(), [0], [0]
 
     def watch(chat: Any) -> None:
-        under_way[0] += 1
-        most[0] = max(most[0], under_way[0])
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        time.sleep(0.01)
+        # Before it is answered: who asks next may do so while this thread has not gone on.
+        with lock:
+            under_way[0] -= 1
         answer(chat)
-        under_way[0] -= 1
 
     server.answer = watch
     project.suite("defaults: {rounds: 20, warmup: 0}\ncases:\n- {name: a, prompt: hi}\n- {name: b, prompt: hi}\n")

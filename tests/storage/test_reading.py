@@ -139,7 +139,7 @@ def test_hundreds_of_runs_are_listed_at_once(tmp_path: Path) -> None:
         store(tmp_path, f"{STAMP}-a-{number}", meta={"ended_at": "e", "counts": counts, "x": ["y" * 100] * 100})
     before = time.perf_counter()
     assert len(list_runs(tmp_path)) == 300
-    assert time.perf_counter() - before < 2
+    assert time.perf_counter() - before < 60  # about 0.1 s; what grows with the square would take longer
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_load_suite_of_ten_thousand_cases_takes_seconds_at_most(tmp_path: Path) 
     path.write_text("cases:\n" + "".join(case.format(n, n) for n in range(10_000)))
     started = time.perf_counter()
     assert len(load_suite(path, env={}).cases) == 10_000
-    assert time.perf_counter() - started < 10  # about 0.7 s alone; slack for busy machines
+    assert time.perf_counter() - started < 60  # about 0.7 s alone; slack for busy machines
 
 
 def test_importing_the_format_imports_nothing_heavy() -> None:
