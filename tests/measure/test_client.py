@@ -88,7 +88,7 @@ def test_idle_connection_that_the_server_closed_is_replaced() -> None:
 
     with FaultServer([Read(), response(b"1"), close], [Read(), response(b"2")]) as server, Client() as client:
         client.exchange(get(server.url))
-        assert closed.wait(5)
+        assert closed.wait(60)
         second = client.exchange(get(server.url))
     assert (body(second), second.error, second.reused) == (b"2", None, False)
 
@@ -102,7 +102,7 @@ def test_idle_connection_with_unasked_bytes_is_replaced() -> None:
 
     with FaultServer([Read(), response(b"1"), talk, Wait()], [Read(), response(b"2")]) as server, Client() as client:
         client.exchange(get(server.url))
-        assert sent.wait(5)
+        assert sent.wait(60)
         assert body(client.exchange(get(server.url))) == b"2"
 
 
@@ -121,7 +121,7 @@ def test_connection_that_breaks_before_a_request_is_replaced(monkeypatch: pytest
     script: list[Step] = [Read(), response(b"1"), lambda _: gone.set(), Reset()]
     with FaultServer(script, [Read(), response(b"2")]) as server, Client() as client:
         client.exchange(get(server.url))
-        assert gone.wait(5)
+        assert gone.wait(60)
         monkeypatch.setattr("pytest_modellens.measure.connection.Connection.is_fresh", lambda _: True)
         second = client.exchange(WireRequest(server.url, b"x" * 1_000_000, total_timeout_s=10))
     assert (body(second), second.error) == (b"2", None)

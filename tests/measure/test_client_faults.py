@@ -61,19 +61,12 @@ def test_connection_that_is_never_accepted_times_out(connect: float, total: floa
     assert exchange.sent_ns is None
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def test_nothing_listening_is_said() -> None:
-    port = free_port()
+def test_nothing_listening_is_said(closed_port: int) -> None:
     with Client() as client:
-        exchange = client.exchange(get(f"http://127.0.0.1:{port}"))
+        exchange = client.exchange(get(f"http://127.0.0.1:{closed_port}"))
     assert isinstance(exchange.error, ConnectError)
-    assert str(exchange.error) == (f"connection refused (nothing listens at 127.0.0.1:{port}; is the server running?)")
+    said = f"connection refused (nothing listens at 127.0.0.1:{closed_port}; is the server running?)"
+    assert str(exchange.error) == said
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 64, "x..y"])
@@ -92,12 +85,12 @@ def test_unknown_host_is_said(host: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"host {host!r} is unknown (" in str(exchange.error)
 
 
-def test_next_address_is_tried_when_one_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_address_is_tried_when_one_refuses(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
     with FaultServer([Read(), response(b"ok")]) as server, Client() as client:
         tcp = (socket.SOCK_STREAM, 6, "")
         found = [
             (9999, *tcp, ("127.0.0.1", server.port)),  # a family that no machine has
-            (socket.AF_INET, *tcp, ("127.0.0.1", free_port())),
+            (socket.AF_INET, *tcp, ("127.0.0.1", closed_port)),
             (socket.AF_INET, *tcp, ("127.0.0.1", server.port)),
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)

@@ -175,7 +175,7 @@ def test_idle_tls_connection_with_damaged_records_is_replaced(
 
     with serving([Read(), response(b"1"), damage], [Read(), response(b"2")]) as server, Client() as client:
         client.exchange(WireRequest(server.url))
-        assert sent.wait(5)
+        assert sent.wait(60)
         second = client.exchange(WireRequest(server.url))
     assert (body(second), second.error) == (b"2", None)
 

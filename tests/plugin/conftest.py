@@ -87,7 +87,7 @@ class Project:
 
     def run_apart(self, server: FakeServer | str | None, *arguments: str, name: str = "llamacpp") -> pytest.RunResult:
         """Run pytest in a process of its own."""
-        return self.pytester.runpytest_subprocess(*of(server, name), *arguments, timeout=60)
+        return self.pytester.runpytest_subprocess(*of(server, name), *arguments, timeout=300)
 
     @property
     def folders(self) -> list[Path]:

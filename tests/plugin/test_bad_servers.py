@@ -12,20 +12,12 @@ import pytest
 from tests.plugin.fake_server import Chat, FakeServer, fake_server, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.plugin.conftest import Project
 
 WELL = stream("fine")
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port of this machine that refuses connections: bound, but nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
 
 
 def status(code: int, message: str, **headers: str) -> Callable[[Chat], None]:

@@ -126,11 +126,6 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return use
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def test_real_server_is_found_with_version_and_models(tmp_path: Path) -> None:
     weights = Weights(make_tiny_gguf(tmp_path / "tiny.gguf"), "tiny", "path")
     with EmbeddedServer(weights) as server:
@@ -148,15 +143,14 @@ def server_url(found: FoundServer) -> str:
 
 
 def test_server_at_another_kinds_port_is_told_by_its_pages(
-    serve: Callable[..., Double], usual: Callable[..., None]
+    serve: Callable[..., Double], usual: Callable[..., None], closed_port: int
 ) -> None:
     server = serve(VLLM_PAGES)
-    elsewhere = free_port()
-    usual(at(LlamaCppProvider, server.port), at(VLLMProvider, elsewhere))
+    usual(at(LlamaCppProvider, server.port), at(VLLMProvider, closed_port))
     search = find_servers()
     (found,) = search.found
     assert (found.name, found.base_url, found.version) == ("vllm", f"{server.root}/v1", "0.32.0")
-    assert search.missed == {f"http://127.0.0.1:{elsewhere}": "nothing listens"}
+    assert search.missed == {f"http://127.0.0.1:{closed_port}": "nothing listens"}
     assert search.tried == ["llamacpp", "vllm"]
 
 
@@ -290,8 +284,10 @@ def test_ten_thousand_models_are_all_there(serve: Callable[..., Double]) -> None
         ("{other}", "answers, but like no server known here"),
     ],
 )
-def test_address_without_a_known_server_says_why(serve: Callable[..., Double], url: str, reason: str) -> None:
-    address = url.format(closed=free_port(), other=serve({"/v1/models": {"data": [{"id": "x"}]}}).root)
+def test_address_without_a_known_server_says_why(
+    serve: Callable[..., Double], url: str, reason: str, closed_port: int
+) -> None:
+    address = url.format(closed=closed_port, other=serve({"/v1/models": {"data": [{"id": "x"}]}}).root)
     search = find_servers(address, deadline_s=10)
     assert search.missed == {address: reason}
     assert search.best is None

@@ -251,10 +251,8 @@ def test_load_that_was_stopped_early_says_so(plan: LoadPlan) -> None:
     assert run.load.evidence()["stopped"] == run.stopped
 
 
-def test_refused_connections_are_failures_of_every_request() -> None:
-    with fake_server(stream("a")) as server:
-        url = server.url
-    with closing(LlamaCppProvider(url)) as provider:
+def test_refused_connections_are_failures_of_every_request(closed_port: int) -> None:
+    with closing(LlamaCppProvider(f"http://127.0.0.1:{closed_port}/v1")) as provider:
         run = run_of(provider, cell(LoadPlan(concurrency=2, requests=6), slo=(Slo("ttft_ms", 500.0),)))
         run.run()
     assert {record.error_class for record in run.records} == {"connect"}
