@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_modellens.report.cells import cell_key, gather
-from pytest_modellens.report.columns import HARDWARE_FACTS, HARDWARE_PEAKS
+from pytest_modellens.report.watched import watched
 from pytest_modellens.stats.percentile import median_interval
 from pytest_modellens.storage.decoding import batches_of_rows
 
@@ -133,7 +133,7 @@ def summarise(
 
     Args:
         records: requests, as they are kept.
-        hardware: rows as `RunFolder.write_hardware` takes them; several rows of one cell give their highest peak.
+        hardware: rows as `RunFolder.write_hardware` takes them; see `watched` for several rows of one cell.
         loads: entries of `cells` of run.json.
     """
     return summarise_cells(gather(batches_of_rows(records)).values(), hardware=hardware, loads=loads)
@@ -146,7 +146,7 @@ def summarise_cells(
     loads: Iterable[Mapping[str, Any]] = (),
 ) -> list[CellSummary]:
     """Return a summary of each of `cells`; see `summarise`."""
-    peaks = _peaks(hardware)
+    peaks = watched(hardware)
     by_key = {cell_key(load): load for load in loads}
     return [_summarise(cell, peaks.get(cell.key, {}), by_key.get(cell.key)) for cell in cells]
 
@@ -215,18 +215,6 @@ def _shape(values: array[float]) -> tuple[int, ...]:
         return ()
     counts, _ = np.histogram(np.asarray(values), bins=BINS)
     return tuple(map(int, counts))
-
-
-def _peaks(hardware: Iterable[Mapping[str, Any]]) -> dict[CellKey, dict[str, Any]]:
-    peaks: dict[CellKey, dict[str, Any]] = {}
-    for row in hardware:
-        of_cell = peaks.setdefault(cell_key(row), {})
-        for name in HARDWARE_PEAKS:
-            value = row["summary"].get(name)
-            if value is not None:
-                of_cell[name] = max(value, of_cell.get(name, value))
-        of_cell |= {name: row["summary"][name] for name in HARDWARE_FACTS if row["summary"].get(name) is not None}
-    return peaks
 
 
 def _one(names: set[str]) -> str | None:

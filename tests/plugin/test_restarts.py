@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from pytest_modellens.cli import main
+from pytest_modellens.hardware.sampler import HardwareSampler
 from pytest_modellens.plugin import sides
+from pytest_modellens.report.source import read
 from tests.plugin.fake_server import fake_server, stream
 
 if TYPE_CHECKING:
@@ -109,6 +111,21 @@ def test_both_are_started_anew_for_each_block_and_in_turn(pair: Project, capsys:
     capsys.readouterr()
     assert main(["gate", "latest", "--results", str(pair.path / "results"), "--gate", GATE[1]]) == 0
     assert "side by side with old (5 blocks, 4 restarts)" in capsys.readouterr().out
+
+
+def test_hardware_of_a_case_is_that_of_all_its_blocks(pair: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HardwareSampler, "energy_within", lambda *_: {"cpu_energy_j": 14.0})
+    run(pair, "--modellens-blocks=5", "-k", "one").assert_outcomes(passed=1)
+    found = read(pair.folders[0])
+    assert [row["provider"] for row in found.hardware] == ["new", "old"] * 5
+    summaries = {cell.key.provider: cell for cell in found.summaries}
+    assert len(summaries) == 2
+    for name, summary in summaries.items():
+        sent = [one for one in pair.result.records if one["provider"] == name]
+        assert len(sent) == 10, "a request and a warm-up in each block"
+        assert summary.hardware["cpu_energy_j"] == 5 * 14.0
+        by_token = 5 * 14.0 / sum(one["completion_tokens"] for one in sent)
+        assert summary.hardware["cpu_energy_j_per_token"] == pytest.approx(by_token)
 
 
 def test_starts_that_differ_are_no_difference_of_the_servers(pair: Project) -> None:
