@@ -23,6 +23,8 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """The `data` lines, joined by line feeds."""
     name: str = ""
     """The `event` field; empty for a plain message."""
+    read: int = 0
+    """Number of the read that completed it."""
 
 
 class SSEDecoder:
@@ -40,16 +42,12 @@ class SSEDecoder:
         self._after_cr = False
         """True when the last byte was a CR: an LF that follows belongs to the same line end."""
 
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Take the next bytes and return the events that they complete."""
-        return [event for _, event in self.feed_reads([(0, data)])]
+    def feed(self, data: bytes, read: int = 0) -> list[ServerSentEvent]:
+        """Take the bytes of read number `read` and return the events that they complete."""
+        return self.feed_reads([(read, data)])
 
-    def feed_reads(self, pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, ServerSentEvent]]:
-        """Take the bytes of some reads, and return the events that they complete, with the read that completed each.
-
-        Args:
-            pieces: (number of the read, bytes), in order.
-        """
+    def feed_reads(self, pieces: Sequence[tuple[int, bytes]]) -> list[ServerSentEvent]:
+        """Take the bytes of some reads, (number of the read, bytes) in order, and return the events they complete."""
         data = b"".join([piece for _, piece in pieces])
         if data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data and self._at_border():
             blocks = data[6:-2].split(b"\n\ndata: ")
@@ -57,29 +55,29 @@ class SSEDecoder:
                 # What servers nearly always send: whole events of one data line.
                 self._started = True
                 return _located(blocks, pieces)
-        return [(read, event) for read, piece in pieces for event in self._feed(piece)]
+        return [event for read, piece in pieces for event in self._feed(piece, read)]
 
-    def _feed(self, data: bytes) -> list[ServerSentEvent]:
+    def finish(self, read: int = 0) -> list[ServerSentEvent]:
+        """Take the end of the body and return the event that lacked only its blank line, if there is one.
+
+        The standard drops such an event; servers that forget the last blank line exist, and what they sent counts.
+        """
+        return self.feed(b"\n\n", read) if self._buffer or self._parts or self._data else []
+
+    def _feed(self, data: bytes, read: int) -> list[ServerSentEvent]:
         if b"\n" not in data and b"\r" not in data:
             self._parts.append(data)
             return []
         if self._parts:
             data = b"".join((*self._parts, data))
             self._parts = []
-        return self._lines(data)
-
-    def finish(self) -> list[ServerSentEvent]:
-        """Take the end of the body and return the event that lacked only its blank line, if there is one.
-
-        The standard drops such an event; servers that forget the last blank line exist, and what they sent counts.
-        """
-        return self.feed(b"\n\n") if self._buffer or self._parts or self._data else []
+        return self._lines(data, read)
 
     def _at_border(self) -> bool:
         """Return whether the next byte begins an event."""
         return not (self._buffer or self._parts or self._data or self._name or self._after_cr)
 
-    def _lines(self, data: bytes) -> list[ServerSentEvent]:
+    def _lines(self, data: bytes, read: int) -> list[ServerSentEvent]:
         if self._after_cr:
             data = data.removeprefix(b"\n")
         self._after_cr = data.endswith(b"\r")
@@ -90,15 +88,15 @@ class SSEDecoder:
         events: list[ServerSentEvent] = []
         pos = 0
         for match in _LINE_END.finditer(buffer):
-            self._line(buffer[pos : match.start()], events)
+            self._line(buffer[pos : match.start()], read, events)
             pos = match.end()
         self._buffer = buffer[pos:]
         return events
 
-    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+    def _line(self, line: bytes, read: int, events: list[ServerSentEvent]) -> None:
         if not line:
             if self._data:
-                events.append(ServerSentEvent(b"\n".join(self._data), self._name))
+                events.append(ServerSentEvent(b"\n".join(self._data), self._name, read))
             self._data, self._name = [], ""
             return
         field, _, value = line.partition(b":")
@@ -110,9 +108,9 @@ class SSEDecoder:
             self._name = value.decode("utf-8", "replace")
 
 
-def _located(blocks: Sequence[bytes], pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, ServerSentEvent]]:
-    """Return events of one data line with the number of the read in which each ends."""
-    events: list[tuple[int, ServerSentEvent]] = []
+def _located(blocks: Sequence[bytes], pieces: Sequence[tuple[int, bytes]]) -> list[ServerSentEvent]:
+    """Return events of one data line, each with the number of the read in which it ends."""
+    events: list[ServerSentEvent] = []
     reads = iter(pieces)
     read, piece = next(reads)
     left = len(piece)
@@ -121,5 +119,5 @@ def _located(blocks: Sequence[bytes], pieces: Sequence[tuple[int, bytes]]) -> li
         while left < 0:
             read, piece = next(reads)
             left += len(piece)
-        events.append((read, ServerSentEvent(block)))
+        events.append(ServerSentEvent(block, "", read))
     return events

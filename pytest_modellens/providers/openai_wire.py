@@ -104,14 +104,14 @@ class ChatAnswer(Answer):
 
     def feed_reads(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Take the body bytes of some reads, (number of the read, bytes) each."""
-        for read, event in self._sse.feed_reads(pieces):
-            self._event(read, event)
+        for event in self._sse.feed_reads(pieces):
+            self._event(event)
 
     def finish(self, read: int) -> None:
         """Take the end of the stream and settle whether it was a whole answer."""
         before = self.error
-        for event in self._sse.finish():
-            self._event(read, event)
+        for event in self._sse.finish(read):
+            self._event(event)
             if before is None and isinstance(self.error, ProtocolError):
                 self.error = TruncatedError("the stream ended in the middle of an event")
         if self.error is None and not self.events:
@@ -154,18 +154,18 @@ class ChatAnswer(Answer):
             total = prompt + completion
         return TokenUsage(prompt, completion, total, reasoning, cached, source)  # type: ignore[arg-type]
 
-    def _event(self, read: int, event: ServerSentEvent) -> None:
+    def _event(self, event: ServerSentEvent) -> None:
         if self.error is not None or self.done:
             return
         if event.data == b"[DONE]":
             self.done = True
             return
         try:
-            self._payload(read, event)
+            self._payload(event)
         except ProtocolError as error:
             self.error = error
 
-    def _payload(self, read: int, event: ServerSentEvent) -> None:
+    def _payload(self, event: ServerSentEvent) -> None:
         self.events += 1
         try:
             payload = _decode_payload(event.data)
@@ -178,7 +178,7 @@ class ChatAnswer(Answer):
             raise ProtocolError(f"event {self.events} of the stream is not a chat completion: {excerpt(event.data)}")
         self._common(payload)
         if payload.choices:
-            self._choice(read, payload, payload.choices[0])
+            self._choice(event.read, payload, payload.choices[0])
 
     def _common(self, payload: _Payload) -> None:
         self.model = payload.model or self.model

@@ -76,9 +76,9 @@ def test_events_of_several_reads_at_once_are_those_of_one_after_the_other(
         one_by_one, at_once = SSEDecoder(), SSEDecoder()
         pieces = list(enumerate(reads))
         half = len(pieces) // 2
-        alone = [(at, event) for at, data in pieces for event in one_by_one.feed(data)]
+        alone = [event for at, data in pieces for event in one_by_one.feed(data, at)]
         assert at_once.feed_reads(pieces[:half]) + at_once.feed_reads(pieces[half:]) == alone, reads
-        assert [event for _, event in alone[: len(events)]] == events
+        assert [(event.data, event.name) for event in alone[: len(events)]] == [(one.data, one.name) for one in events]
 
 
 def test_event_is_complete_with_the_read_that_ends_its_blank_line() -> None:
