@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatAnswer", "decode_stream", "decode_whole", "message_of"]
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -35,7 +35,7 @@ class _Delta(msgspec.Struct):
     reasoning_details: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
@@ -43,15 +43,15 @@ class _Choice(msgspec.Struct):
     token_ids: list[int] | None = None
 
 
-class _PromptDetails(msgspec.Struct):
+class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class _CompletionDetails(msgspec.Struct):
+class _CompletionDetails(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
@@ -59,7 +59,7 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class _Payload(msgspec.Struct):
+class _Payload(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     model: str | None = None
@@ -104,16 +104,14 @@ class ChatAnswer(Answer):
 
     def feed_reads(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Take the body bytes of some reads, (number of the read, bytes) each."""
-        for event in self._sse.feed_reads(pieces):
-            self._event(event)
+        self._take(self._sse.feed_reads(pieces))
 
     def finish(self, read: int) -> None:
         """Take the end of the stream and settle whether it was a whole answer."""
         before = self.error
-        for event in self._sse.finish(read):
-            self._event(event)
-            if before is None and isinstance(self.error, ProtocolError):
-                self.error = TruncatedError("the stream ended in the middle of an event")
+        self._take(self._sse.finish(read))
+        if before is None and isinstance(self.error, ProtocolError):
+            self.error = TruncatedError("the stream ended in the middle of an event")
         if self.error is None and not self.events:
             self.error = ProtocolError("the stream was empty: no event came (the server may have dropped an error)")
         if self.error is None and not self.done and self.finish_reason is None:
@@ -154,34 +152,36 @@ class ChatAnswer(Answer):
             total = prompt + completion
         return TokenUsage(prompt, completion, total, reasoning, cached, source)  # type: ignore[arg-type]
 
-    def _event(self, event: ServerSentEvent) -> None:
-        if self.error is not None or self.done:
-            return
-        if event.data == b"[DONE]":
-            self.done = True
-            return
-        try:
-            self._payload(event)
-        except ProtocolError as error:
-            self.error = error
+    def _take(self, events: Iterable[ServerSentEvent]) -> None:
+        for event in events:
+            if self.error is not None or self.done:
+                return
+            if event.data == b"[DONE]":
+                self.done = True
+            else:
+                self._event(event)
 
-    def _payload(self, event: ServerSentEvent) -> None:
+    def _event(self, event: ServerSentEvent) -> None:
         self.events += 1
         try:
             payload = _decode_payload(event.data)
         except _UNREADABLE as exc:
-            raise _no_answer(exc, event.data, f"event {self.events} of the stream") from exc
-        if payload.error is not None or event.name == "error" or (payload.detail is not None and not payload.choices):
-            self.error = StreamedError(f"the server reported an error in the stream: {message_of(event.data)}")
+            self.error = _no_answer(exc, event.data, f"event {self.events} of the stream")
             return
-        if payload.choices is None and payload.usage is None and payload.timings is None:
-            raise ProtocolError(f"event {self.events} of the stream is not a chat completion: {excerpt(event.data)}")
-        self._common(payload)
-        if payload.choices:
-            self._choice(event.read, payload, payload.choices[0])
+        choices = payload.choices
+        if payload.error is not None or event.name == "error" or (payload.detail is not None and not choices):
+            self.error = StreamedError(f"the server reported an error in the stream: {message_of(event.data)}")
+        elif choices is None and payload.usage is None and payload.timings is None:
+            said = excerpt(event.data)
+            self.error = ProtocolError(f"event {self.events} of the stream is not a chat completion: {said}")
+        else:
+            self._common(payload)
+            if choices:
+                self._choice(event.read, payload, choices[0])
 
     def _common(self, payload: _Payload) -> None:
-        self.model = payload.model or self.model
+        if payload.model:
+            self.model = payload.model
         if payload.usage is not None:
             self._usage = payload.usage
         if payload.timings:
@@ -201,10 +201,12 @@ class ChatAnswer(Answer):
             self._timed_usage = _Usage(read, predicted, read + predicted)
 
     def _choice(self, read: int, payload: _Payload, choice: _Choice) -> None:
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        self._count(payload, choice)
+        if choice.finish_reason:
+            self.finish_reason = choice.finish_reason
+        if choice.token_ids is not None or payload.usage is not None or payload.timings is not None:
+            self._count(payload, choice)
         delta = choice.delta or choice.message or _Delta(content=choice.text)
-        content = _text(delta.content)
+        content = _text(delta.content) if isinstance(delta.content, list) else delta.content or ""
         reasoning = delta.reasoning_content or delta.reasoning or ""
         tools = self.tool_calls.take(delta.tool_calls) if delta.tool_calls else ()
         if delta.thinking_blocks or delta.reasoning_details:

@@ -11,12 +11,12 @@ from pytest_modellens.measure.timeline import Signature, TextPart, ToolCall
 __all__ = ["ToolCallDelta", "ToolCalls", "signature_in"]
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class ToolCallDelta(msgspec.Struct):
+class ToolCallDelta(msgspec.Struct, gc=False):
     """A tool call, or a piece of one; every field is optional, because some server leaves it out."""
 
     index: int | None = None
