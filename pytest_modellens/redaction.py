@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -49,6 +50,8 @@ _IN_HTML = re.compile("[<>&'\"`+]")
 _NO_SECRET = {"none", "null", "true", "false", HIDDEN}
 
 
+# The headers of a load are the same in all its requests.
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Return whether a value of this name is to be hidden.
 

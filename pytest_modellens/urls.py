@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
 from pytest_modellens.errors import ConfigError
@@ -15,6 +16,8 @@ _QUERY = re.compile(r"([?#]).*", re.DOTALL)
 """What some services take a key in."""
 
 
+# Every request of a load is made from the same one.
+@lru_cache(maxsize=64)
 def normalize_base_url(url: str) -> str:
     """Return `url` as it is stored: without trailing slashes.
 

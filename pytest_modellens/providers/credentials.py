@@ -93,6 +93,8 @@ def _ranked(found: Iterable[str]) -> tuple[str, ...]:
 
 def _of_url(text: str) -> set[str]:
     """Return the credentials of a URL, as they stand there and as they are sent."""
+    if "@" not in text and "?" not in text:  # nearly all of them
+        return set()
     try:
         url = urlsplit(text)
         user, password = url.username or "", url.password
