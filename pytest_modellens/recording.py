@@ -180,13 +180,14 @@ def _numbers(reply: Reply) -> dict[str, Any]:
     timeline = reply.timeline
     if timeline is None:
         return {}
+    gaps = metrics.inter_chunk_ms(timeline)
     numbers: dict[str, Any] = {
         "streamed": timeline.streamed,
         "ttft_ms": metrics.ttft_ms(timeline),
         "ttfo_ms": metrics.ttfo_ms(timeline),
         "headers_ms": metrics.headers_ms(timeline),
         "schedule_delay_ms": metrics.schedule_delay_ms(timeline),
-        "inter_chunk_ms": metrics.inter_chunk_ms(timeline),
+        "inter_chunk_ms": gaps,
         "timeline": _plain(timeline),
         "prompt_tokens": timeline.usage.prompt,
         "completion_tokens": timeline.usage.completion,
@@ -196,14 +197,11 @@ def _numbers(reply: Reply) -> dict[str, Any]:
         "tokens_source": timeline.usage.source,
     }
     if reply.error is None:
-        numbers |= _of_whole_answers(timeline)
-        if numbers["itl_ms"] == numbers["inter_chunk_ms"]:
-            # One list for both, as where every event is one token: a long load keeps millions of gaps.
-            numbers["itl_ms"] = numbers["inter_chunk_ms"]
+        numbers |= _of_whole_answers(timeline, gaps)
     return numbers
 
 
-def _of_whole_answers(timeline: Timeline) -> dict[str, Any]:
+def _of_whole_answers(timeline: Timeline, gaps: list[float]) -> dict[str, Any]:
     """Return what exists only for an answer that was complete: a cut one has no rate."""
     speed, mode = metrics.tokens_per_second(timeline) or (None, None)
     tpot = metrics.tpot_ms(timeline)
@@ -214,7 +212,8 @@ def _of_whole_answers(timeline: Timeline) -> dict[str, Any]:
         "tokens_per_second": speed,
         "tokens_per_second_mode": mode,
         "e2e_tokens_per_second": metrics.e2e_tokens_per_second(timeline),
-        "itl_ms": metrics.itl_ms(timeline),
+        # One list for both where every event is one token: a long load keeps millions of gaps.
+        "itl_ms": metrics.itl_ms(timeline, gaps),
         "first_event_tokens": first[1] if first and tpot is not None else None,
     }
 
@@ -238,12 +237,13 @@ def _claimed(result: RunResult) -> dict[str, Any]:
 
 def _plain(timeline: Timeline) -> dict[str, Any]:
     sent, headers, ended = timeline.sent_ns, timeline.headers_ns, timeline.ended_ns
+    events = timeline.events
     return {
         "scheduled_ns": timeline.scheduled_ns - sent,
         "headers_ns": None if headers is None else headers - sent,
         "ended_ns": None if ended is None else ended - sent,
-        "event_ns": [event.at_ns - sent for event in timeline.events],
-        "event_kind": [event.kind for event in timeline.events],
-        "event_tokens": [event.tokens for event in timeline.events],
-        "event_has_content": [event.has_content for event in timeline.events],
+        "event_ns": [event.at_ns - sent for event in events],
+        "event_kind": [event.kind for event in events],
+        "event_tokens": [event.tokens for event in events],
+        "event_has_content": [event.has_content for event in events],
     }

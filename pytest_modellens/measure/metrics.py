@@ -128,22 +128,27 @@ def e2e_tokens_per_second(timeline: Timeline) -> float | None:
 
 def inter_chunk_ms(timeline: Timeline) -> list[float]:
     """Gaps between consecutive text events; empty with fewer than two."""
-    events = timeline.events
-    return [(later.at_ns - event.at_ns) / _NS_PER_MS for event, later in pairwise(events)]
+    arrivals = [event.at_ns for event in timeline.events]
+    return [(later - earlier) / _NS_PER_MS for earlier, later in pairwise(arrivals)]
 
 
-def itl_ms(timeline: Timeline) -> list[float] | None:
+def itl_ms(timeline: Timeline, gaps: list[float] | None = None) -> list[float] | None:
     """Inter-token latencies: each gap divided by the tokens of the event that ended it.
 
     None: the server does not count per event and there are not as many text events as tokens, or fewer than two events.
+
+    Args:
+        timeline: of the request.
+        gaps: its `inter_chunk_ms`, where that is known. Where every event is one token, this very list is returned.
     """
-    events = timeline.events
-    if len(events) < 2:
+    tokens = [event.tokens for event in timeline.events[1:]]
+    if not tokens:
         return None
-    gaps = inter_chunk_ms(timeline)
-    tokens = [event.tokens for event in events[1:]]
-    if _one_token_per_event(timeline) and None in tokens:
+    gaps = inter_chunk_ms(timeline) if gaps is None else gaps
+    if None in tokens:
+        return gaps if _one_token_per_event(timeline) else None
+    if 0 in tokens:
+        return None
+    if tokens.count(1) == len(tokens):
         return gaps
-    if any(not count for count in tokens):
-        return None
     return [gap / count for gap, count in zip(gaps, tokens, strict=True) if count]

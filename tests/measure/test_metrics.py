@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -148,3 +149,34 @@ def test_instants_at_zero_are_instants() -> None:
     assert metrics.ttfo_ms(line) == 0.0
     assert metrics.headers_ms(line) == 0.0
     assert metrics.tpot_ms(line) == 5.0
+
+
+def test_gaps_are_those_of_the_definition_bit_by_bit() -> None:
+    generator = random.Random(11)
+    servers: list[list[int | None]] = [[None], [1], [1, 1, 1, 2], [0, 1, 3], [None, 1]]
+    for _ in range(500):
+        counts = generator.choice(servers)
+        at = generator.randrange(10**15)
+        ats = [
+            at := at + generator.choice([0, 1, 10**7, generator.randrange(10**9)])
+            for _ in range(generator.randrange(9))
+        ]
+        events = tuple(TextEvent(at, "content", generator.choice(counts), has_content=True) for at in ats)
+        line = timeline(*events, completion=generator.choice([None, len(events), 7]))
+        gaps = [(events[n].at_ns - events[n - 1].at_ns) / MS for n in range(1, len(events))]
+        tokens = [event.tokens for event in events[1:]]
+        expected: list[float] | None = None
+        if gaps and None in tokens and line.usage.completion == len(events):
+            expected = gaps
+        elif gaps and all(tokens):
+            expected = [gap / count for gap, count in zip(gaps, tokens, strict=True) if count]
+        assert metrics.inter_chunk_ms(line) == gaps
+        assert metrics.itl_ms(line) == metrics.itl_ms(line, gaps) == expected
+
+
+def test_gaps_are_one_list_where_every_event_is_one_token() -> None:
+    for line in (timeline(event(10, 1), event(20, 1)), timeline(event(10), event(20), completion=2)):
+        gaps = metrics.inter_chunk_ms(line)
+        assert metrics.itl_ms(line, gaps) is gaps
+    line = timeline(event(10, 1), event(20, 2))
+    assert metrics.itl_ms(line, [10.0]) == [5.0]
