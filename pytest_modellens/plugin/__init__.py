@@ -216,4 +216,4 @@ def _take(item: pytest.Item) -> Evidence | None:
     item.stash[EVIDENCE] = new_evidence()
     from pytest_modellens.plugin.evidence import plain
 
-    return plain(evidence)
+    return plain(evidence, is_sent=hasattr(item.config, "workerinput"))

@@ -89,7 +89,7 @@ def _add(
     if spool is not None:
         hand_over(evidence, spool, judged.records, shared)
     else:
-        # They share what is in the records until they are reported, and are plain JSON types then.
+        # They share what is in the records until they are written, or sent.
         evidence["records"] += [asdict(record) | shared for record in judged.records]
     if not judged.records:
         return
@@ -127,16 +127,16 @@ def described(provider: ProviderAdapter, label: str, config: pytest.Config) -> d
     return {label: known[label]}
 
 
-def plain(evidence: Evidence) -> Evidence:
-    """Return `evidence` as plain JSON types."""
-    import msgspec
+def plain(evidence: Evidence, *, is_sent: bool = False) -> Evidence:
+    """Return `evidence` as plain JSON types; its records only where another process is sent them.
 
-    from pytest_modellens.storage.lines import encode
+    Text of servers that no file and no channel can carry is then the same with workers and without.
+    """
+    from pytest_modellens.storage.lines import there_and_back
 
-    # There and back: text of servers that no file and no channel can carry is then the same with workers and without.
-    # One record after the other, because those of a long load are most of this process's memory.
     records = evidence["records"]
-    for at, record in enumerate(records):
-        records[at] = msgspec.json.decode(encode(record))
-    rest: Evidence = msgspec.json.decode(encode({**evidence, "records": []}))
-    return {**rest, "records": records}
+    if is_sent:
+        # One after the other, because those of a long load are most of this process's memory.
+        for at, record in enumerate(records):
+            records[at] = there_and_back(record)
+    return {**there_and_back({**evidence, "records": []}), "records": records}

@@ -34,9 +34,9 @@ def leave(config: pytest.Config, folder: str, worker: str, evidence: Evidence) -
     # The interruption goes on: an error here, of a hook too, would only take its place.
     with contextlib.suppress(Exception):
         cells = UpdatedCells(config)
-        for record in evidence["records"]:
-            cells.update(record)
-        left = {**evidence, **{name: cells.follow(evidence[name]) for name in OF_CELLS}, "is_updated": True}
+        records = [cells.updated(record) for record in evidence["records"]]
+        rows = {name: cells.follow(evidence[name]) for name in OF_CELLS}
+        left = {**evidence, **rows, "records": records, "is_updated": True}
         if config.hook.pytest_modellens_update_run.get_hookimpls():
             left |= {name: empty() for name, empty in _OF_RUN.items()}
         _path(folder, worker).write_bytes(encode(left))

@@ -204,8 +204,7 @@ class Recorder:
 
     def _updated(self, records: Iterable[dict[str, Any]], cells: UpdatedCells) -> Iterator[dict[str, Any]]:
         """Yield `records` as they are to be written, of `cells`."""
-        for record in records:
-            cells.update(record)
+        for record in map(cells.updated, records):
             self._count += 1
             if record["clock"]:
                 self._clocks.add(record["clock"])

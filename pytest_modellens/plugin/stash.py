@@ -25,9 +25,10 @@ __all__ = [
 ]
 
 Evidence = dict[str, Any]
-"""What one item measured, as plain JSON types: `records`, `spools` (records of loads, in files), `hardware`, `server`,
-`cells`, `asked`, `limits`, `degraded`, `suites` and `servers`; `is_updated` where the project's hooks have seen the
-records. Once it is recorded, the records are gone and `keys` has the fields that name each of their cells."""
+"""What one item measured, as plain JSON types: `records` (in their own process with text as it came, and with parts in
+common), `spools` (records of loads, in files), `hardware`, `server`, `cells`, `asked`, `limits`, `degraded`, `suites`
+and `servers`; `is_updated` where the project's hooks have seen the records. Once it is recorded, the records are gone
+and `keys` has the fields that name each of their cells."""
 OF_CELLS = ("hardware", "server", "cells", "asked", "limits", "degraded")
 """What of it has rows about cells."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.report.cells import cell_key
 from pytest_modellens.report.columns import KEY
+from pytest_modellens.storage.lines import there_and_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,15 +29,18 @@ class UpdatedCells:
         self.names: dict[CellKey, dict[str, Any]] = {}
         """The fields that name each cell, as its records have them now."""
 
-    def update(self, record: dict[str, Any]) -> None:
-        """Have the hook change `record`."""
+    def updated(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return `record`, or a plain copy that the hook has changed."""
         before = now = cell_key(record)
         if self._calls:
+            record = there_and_back(record)
+            before = cell_key(record)
             self._hook(config=self._config, record=record)
             now = cell_key(record)
         self._became.setdefault(before, {})[now] = None
         if now not in self.names:
-            self.names[now] = {name: record[name] for name in KEY}
+            self.names[now] = there_and_back({name: record[name] for name in KEY})
+        return record
 
     def follow(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return rows about cells under the names that their records have now; under each, where these are several."""
@@ -52,10 +56,6 @@ def updated_run(config: pytest.Config, meta: Mapping[str, Any]) -> Mapping[str, 
     hook = config.hook.pytest_modellens_update_run
     if not hook.get_hookimpls():
         return meta
-    import msgspec
-
-    from pytest_modellens.storage.lines import encode
-
-    run: dict[str, Any] = msgspec.json.decode(encode(meta))
+    run: dict[str, Any] = there_and_back(meta)
     hook(config=config, run=run)
     return run

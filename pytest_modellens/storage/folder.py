@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_modellens.errors import StorageError
 from pytest_modellens.record import SCHEMA_VERSION
-from pytest_modellens.storage.lines import LineFile, encode
+from pytest_modellens.storage.lines import LineFile, there_and_back
 from pytest_modellens.storage.rows import Rows
 from pytest_modellens.storage.whole import write_whole
 
@@ -144,7 +144,7 @@ class RunFolder:
         """
         full = {"name": self.path.name, "started_at": self.started_at, "ended_at": None, **meta}
         full |= {"schema_version": SCHEMA_VERSION, "counts": self._counts}
-        ordered = msgspec.json.encode(msgspec.json.decode(encode(full)), order="sorted")
+        ordered = msgspec.json.encode(there_and_back(full), order="sorted")
         path = self.path / RUN
         try:
             write_whole(path, msgspec.json.format(ordered, indent=2) + b"\n")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["LineFile", "encode"]
+__all__ = ["LineFile", "encode", "there_and_back"]
 
 _AT_ONCE = 1_000_000
 """Bytes after which lines of one call are written before the next are made."""
@@ -37,7 +37,7 @@ class LineFile:
         except OSError as exc:
             raise StorageError(f"{path}: cannot be opened for writing ({exc.strerror})") from exc
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, rows: Iterable[Mapping[str, Any] | msgspec.Struct]) -> None:
         """Write `rows`, one line each, in order. Many are written a few at a time, so that they can be made meanwhile.
 
         Raises:
@@ -143,13 +143,18 @@ class LineFile:
             os.ftruncate(self._descriptor, self._good_size)
 
 
-def encode(row: Mapping[str, Any]) -> bytes:
+def encode(row: Mapping[str, Any] | msgspec.Struct) -> bytes:
     """Return `row` as one line of JSON without its end; NaN and infinity become null."""
     try:
         return msgspec.json.encode(row)
     except UnicodeEncodeError:
         # A server may send half of a surrogate pair, which no UTF-8 file can hold; the record matters more.
         return msgspec.json.encode(_encodable(msgspec.to_builtins(row)))
+
+
+def there_and_back(value: Any) -> Any:
+    """Return `value` as whoever reads its line will have it, in plain JSON types; nothing is shared with `value`."""
+    return msgspec.json.decode(encode(value))
 
 
 def _encodable(value: Any) -> Any:

@@ -112,3 +112,17 @@ def test_half_a_character_in_an_answer_is_kept(echo: Project, more: list[str], m
     result = echo.run_apart(None, "--provider", "echo", *more)
     result.assert_outcomes(passed=1)
     assert [record["response"] for record in echo.result.records] == ["hi?"] * 2
+
+
+def test_hook_is_given_what_a_file_can_hold(echo: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(echo.path))
+    install(echo, suffix="\ud83d")
+    echo.write(
+        "conftest.py",
+        """
+        def pytest_modellens_update_record(config, record):
+            record["response"] = record["response"].encode().decode() + "!"
+        """,
+    )
+    echo.run_apart(None, "--provider", "echo").assert_outcomes(passed=1)
+    assert [record["response"] for record in echo.result.records] == ["hi?!"] * 2
