@@ -20,10 +20,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, fields, replace
 
 from pytest_modellens.errors import StorageError
-from pytest_modellens.record import Record, short, to_json
+from pytest_modellens.record import Record, short
 from pytest_modellens.storage.lines import LineFile
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ __all__ = ["SETTLED", "Judged", "Spool", "judged_rows", "left_spools"]
 NOTE = "its load was cut off: nobody found out how much of it is the beginning, and whether the client kept up"
 SETTLED = ("phase", "round", "sent_ns", "ended_ns", "invalid")
 """Fields that are known when the whole load is."""
+_UNREAD = ("inter_chunk_ms", "itl_ms", "timeline")
+"""Fields that are most of a line, and go from one file to the other as they are."""
+_read_line = msgspec.json.Decoder(
+    msgspec.defstruct("_Line", [(one.name, msgspec.Raw if one.name in _UNREAD else one.type) for one in fields(Record)])
+).decode
 _NAME = re.compile(r"\.load-.+?(?:@(\d+))?\.jsonl")
 _numbers = count(1)
 
@@ -81,7 +86,7 @@ class Spool:
             self._refused.append(told)
         else:
             try:
-                self._file.append([to_json(told)])
+                self._file.append([told])
                 self._ends.append(self._file.size)
             except StorageError:
                 self._refused.append(told)
@@ -139,7 +144,7 @@ class Judged(Sequence[Record]):
 def judged_rows(
     path: Path, changes: Mapping[str, Sequence[Any]] | None, shared: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of a spool's file as they are to be kept.
+    """Yield the records of a spool's file as they are to be written, the longest of their fields as JSON.
 
     Args:
         path: of the file.
@@ -156,9 +161,9 @@ def judged_rows(
                 with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # the last line of a killed worker
                     yield msgspec.json.decode(line, type=dict[str, Any])
                 continue
-            row = msgspec.json.decode(line)
+            row = asdict(_read_line(line))
             row["notes"].pop()
-            yield row | dict(zip(SETTLED, next(columns), strict=True)) | shared
+            yield {**row, **dict(zip(SETTLED, next(columns), strict=True)), **shared}
 
 
 def left_spools(folder: Path) -> list[tuple[Path, int | None]]:

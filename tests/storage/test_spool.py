@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from pytest_modellens.record import Record, to_json
 from pytest_modellens.storage import list_runs, read_run
 from pytest_modellens.storage.folder import RunFolder
+from pytest_modellens.storage.lines import encode
 from pytest_modellens.storage.spool import NOTE, Judged, Spool, judged_rows, left_spools
 from tests.disks import fill_disk
 from tests.storage.test_folder import NOW
@@ -81,8 +82,8 @@ def test_file_gives_the_rows_that_are_to_be_kept(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "main")
     found = judged(spool, [record(n) for n in range(3)])
     spool.close()
-    rows = [*judged_rows(spool.path, found.changes(), {"degraded": ["hot"]})]
-    assert rows == [to_json(one) | {"degraded": ["hot"]} for one in found]
+    rows = judged_rows(spool.path, found.changes(), {"degraded": ["hot"]})
+    assert [*map(encode, rows)] == [encode(to_json(one) | {"degraded": ["hot"]}) for one in found]
 
 
 def test_load_that_was_cut_off_says_so_in_each_record(tmp_path: Path) -> None:
