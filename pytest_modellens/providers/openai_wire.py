@@ -15,7 +15,8 @@ from pytest_modellens.errors import ProtocolError, RequestError, StreamedError, 
 from pytest_modellens.measure.sse import SSEDecoder
 from pytest_modellens.measure.timeline import TextPart, TokenUsage
 from pytest_modellens.providers.answer import Answer, TextDelta, excerpt, renamed
-from pytest_modellens.providers.tool_calls import ToolCallDelta, signature_in
+from pytest_modellens.providers.openai_payload import UNREADABLE, Choice, Delta, Payload, Usage, decode_payload
+from pytest_modellens.providers.tool_calls import signature_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,55 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["ChatAnswer", "decode_stream", "decode_whole", "message_of"]
 
 
-class _Delta(msgspec.Struct, gc=False):
-    content: str | list[Any] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
-    thinking_blocks: Any = None
-    reasoning_details: Any = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Payload(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    model: str | None = None
-    error: Any = None
-    detail: Any = None
-    timings: dict[str, Any] | None = None
-    metrics: dict[str, Any] | None = None
-    stats: dict[str, Any] | None = None
-
-
 _AT_ONCE = 64
 """Reads that are taken apart together: cheaper than one by one, and soon over."""
-
-_decode_payload = msgspec.json.Decoder(_Payload).decode
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ChatAnswer(Answer):
@@ -86,8 +40,8 @@ class ChatAnswer(Answer):
         """True once `[DONE]` has been seen."""
         self.events = 0
         self._sse = SSEDecoder()
-        self._usage: _Usage | None = None
-        self._timed_usage: _Usage | None = None
+        self._usage: Usage | None = None
+        self._timed_usage: Usage | None = None
         """The counts in llama.cpp's latest timings, for streams that bring no usage."""
         self._counted = 0
         """Tokens counted per event so far."""
@@ -117,13 +71,13 @@ class ChatAnswer(Answer):
         if self.error is None and not self.done and self.finish_reason is None:
             self.error = TruncatedError("the stream ended without [DONE] and without a finish reason")
 
-    def take_whole(self, payload: _Payload) -> None:
+    def take_whole(self, payload: Payload) -> None:
         """Take an answer that came in one piece; its text has no instants of its own."""
         self.streamed = False
         self._common(payload)
-        choice = (payload.choices or [_Choice()])[0]
+        choice = (payload.choices or [Choice()])[0]
         self.finish_reason = choice.finish_reason
-        message = choice.message or choice.delta or _Delta(content=choice.text)
+        message = choice.message or choice.delta or Delta(content=choice.text)
         self.content.append(_text(message.content))
         self.reasoning.append(message.reasoning_content or message.reasoning or "")
         self.tool_calls.take(message.tool_calls)
@@ -164,8 +118,8 @@ class ChatAnswer(Answer):
     def _event(self, event: ServerSentEvent) -> None:
         self.events += 1
         try:
-            payload = _decode_payload(event.data)
-        except _UNREADABLE as exc:
+            payload = decode_payload(event.data)
+        except UNREADABLE as exc:
             self.error = _no_answer(exc, event.data, f"event {self.events} of the stream")
             return
         choices = payload.choices
@@ -179,7 +133,7 @@ class ChatAnswer(Answer):
             if choices:
                 self._choice(event.read, payload, choices[0])
 
-    def _common(self, payload: _Payload) -> None:
+    def _common(self, payload: Payload) -> None:
         if payload.model:
             self.model = payload.model
         if payload.usage is not None:
@@ -198,14 +152,14 @@ class ChatAnswer(Answer):
             self._cached = cached
         if isinstance(prompt, int) and isinstance(predicted, int):
             read = prompt + (cached if isinstance(cached, int) else 0)
-            self._timed_usage = _Usage(read, predicted, read + predicted)
+            self._timed_usage = Usage(read, predicted, read + predicted)
 
-    def _choice(self, read: int, payload: _Payload, choice: _Choice) -> None:
+    def _choice(self, read: int, payload: Payload, choice: Choice) -> None:
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
         if choice.token_ids is not None or payload.usage is not None or payload.timings is not None:
             self._count(payload, choice)
-        delta = choice.delta or choice.message or _Delta(content=choice.text)
+        delta = choice.delta or choice.message or Delta(content=choice.text)
         content = _text(delta.content) if isinstance(delta.content, list) else delta.content or ""
         reasoning = delta.reasoning_content or delta.reasoning or ""
         tools = self.tool_calls.take(delta.tool_calls) if delta.tool_calls else ()
@@ -228,7 +182,7 @@ class ChatAnswer(Answer):
             several = (*(part for part in spoken if part.text), *tools)
         self.deltas.append(TextDelta(read, kind, text, tokens, bool(content), several))
 
-    def _count(self, payload: _Payload, choice: _Choice) -> None:
+    def _count(self, payload: Payload, choice: Choice) -> None:
         """Advance the per-event count, where this server keeps one."""
         if choice.finish_reason is not None and not self._per_event:
             return  # usage on the finish event alone is a total, not a count per event
@@ -286,8 +240,8 @@ def decode_whole(body: bytes) -> ChatAnswer:
         if not body.strip():
             raise ProtocolError("the response is empty")
         try:
-            payload = _decode_payload(body)
-        except _UNREADABLE as exc:
+            payload = decode_payload(body)
+        except UNREADABLE as exc:
             raise _no_answer(exc, body, "the response") from exc
         if payload.error is not None:
             raise StreamedError(f"the server answered 200 with an error: {message_of(body)}")
