@@ -6,6 +6,7 @@ transformers has no `[DONE]` and puts usage on the finish event, vLLM sends empt
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pytest_modellens.errors import ProtocolError, RequestError, StreamedError, 
 from pytest_modellens.measure.sse import SSEDecoder
 from pytest_modellens.measure.timeline import TextPart, TokenUsage
 from pytest_modellens.providers.answer import Answer, TextDelta, excerpt, renamed
+from pytest_modellens.providers.frame import Frame
 from pytest_modellens.providers.openai_payload import UNREADABLE, Choice, Delta, Payload, Usage, decode_payload
 from pytest_modellens.providers.tool_calls import signature_in
 
@@ -29,6 +31,12 @@ __all__ = ["ChatAnswer", "decode_stream", "decode_whole", "message_of"]
 
 _AT_ONCE = 64
 """Reads that are taken apart together: cheaper than one by one, and soon over."""
+
+
+_LESSON_EVERY = 8
+"""Events, so that a server without two alike costs little more than it did."""
+_OTHER = "x"
+_FIELDS: dict[str, Kind] = {"content": "content", "reasoning_content": "reasoning", "reasoning": "reasoning"}
 
 
 class ChatAnswer(Answer):
@@ -49,6 +57,12 @@ class ChatAnswer(Answer):
         """Tokens already given to a text event."""
         self._per_event: str | None = None
         self._cached: int | None = None
+        self._frame: Frame | None = None
+        """What is around the text of events that say nothing else; None where that is not known, or not all."""
+        self._framed: Kind = "content"
+        """What text that is."""
+        self._next_lesson = 1
+        """The event from which on it is worth while to find out anew what is around a text."""
 
     def feed(self, read: int, data: bytes) -> list[TextDelta]:
         """Take the body bytes of one read and return the text events that they complete."""
@@ -110,7 +124,12 @@ class ChatAnswer(Answer):
         for event in events:
             if self.error is not None or self.done:
                 return
-            if event.data == b"[DONE]":
+            text = self._frame.text_in(event.data) if self._frame is not None and not event.name else None
+            if text:
+                self.events += 1
+                (self.content if self._framed == "content" else self.reasoning).append(text)
+                self.deltas.append(TextDelta(event.read, self._framed, text, None, self._framed == "content"))
+            elif event.data == b"[DONE]":
                 self.done = True
             else:
                 self._event(event)
@@ -132,10 +151,26 @@ class ChatAnswer(Answer):
             self._common(payload)
             if choices:
                 self._choice(event.read, payload, choices[0])
+                if self.events >= self._next_lesson and self._per_event is None:
+                    self._learn(event.data, payload.model, choices[0].delta)
+
+    def _learn(self, data: bytes, model: str | None, delta: Delta | None) -> None:
+        """Take note of what stands around the text of the event `data`, if it says nothing else."""
+        field, text = next(((name, text) for name in _FIELDS if (text := getattr(delta, name, None))), ("", None))
+        if not isinstance(text, str):
+            return
+        self._next_lesson = self.events + _LESSON_EVERY
+        frame = Frame.around(text, data)
+        with suppress(*UNREADABLE):
+            other = Delta()
+            setattr(other, field, _OTHER)
+            if decode_payload(frame.holding(_OTHER)) == Payload(choices=[Choice(delta=other)], model=model):
+                self._frame, self._framed = frame, _FIELDS[field]
 
     def _common(self, payload: Payload) -> None:
-        if payload.model:
+        if payload.model and payload.model != self.model:
             self.model = payload.model
+            self._frame = None
         if payload.usage is not None:
             self._usage = payload.usage
         if payload.timings:
@@ -186,6 +221,7 @@ class ChatAnswer(Answer):
         """Advance the per-event count, where this server keeps one."""
         if choice.finish_reason is not None and not self._per_event:
             return  # usage on the finish event alone is a total, not a count per event
+        self._frame = None
         if choice.token_ids is not None:
             self._per_event = "token_ids"
             self._counted += len(choice.token_ids)
