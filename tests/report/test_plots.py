@@ -296,6 +296,9 @@ def test_long_lists_are_cut() -> None:
     many = [Estimate(f"case {n}", 1.0 + n) for n in range(200)]
     assert intervals("i", many, what="x", unit="y").description.count("case ") == MOST_ROWS
     assert thinned(range(1001), 3) == [0, 500, 1000]
+    assert thinned([*range(1000, -1, -1)], 3) == [0, 500, 1000]
+    assert thinned([2.0, 1.0, 1.0], 3) == [1.0, 1.0, 2.0]
+    assert thinned([], 3) == []
     assert label("x" * 100) == "x" * 15 + "…" + "x" * 16
 
 

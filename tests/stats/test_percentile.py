@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 
 import numpy as np
 import pytest
@@ -31,6 +32,13 @@ def test_percentile_is_exactly_that_of_numpy() -> None:
     for n in (1, 2, 3, 10, 101, 1000):
         values = [dice.lognormvariate(3, 1) for _ in range(n)]
         assert [percentile(values, p) for p in range(101)] == [float(np.percentile(values, p)) for p in range(101)]
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 1000])
+def test_array_has_the_percentiles_of_a_list(n: int) -> None:
+    values = [random.Random(n + k).lognormvariate(0, 1) for k in range(n)]
+    assert percentile(array("d", values), 95) == percentile(values, 95)
+    assert median_interval(array("d", values)) == median_interval(values)
 
 
 def test_percentile_of_equal_values_is_exactly_that_value() -> None:

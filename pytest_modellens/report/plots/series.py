@@ -70,7 +70,8 @@ def thinned(values: Sequence[float] | array[float], most: int) -> list[float]:
     """Return the values in order, or `most` of them at even ranks, the smallest and largest among them."""
     import numpy as np
 
-    ranked = np.sort(np.asarray(values, dtype=float))
-    if len(ranked) > most:
-        ranked = ranked[[round(k * (len(ranked) - 1) / (most - 1)) for k in range(most)]]
-    return [*map(float, ranked)]
+    found = np.asarray(values, dtype=float)
+    if len(found) > most:
+        ranks = [round(k * (len(found) - 1) / (most - 1)) for k in range(most)]
+        return [*map(float, np.partition(found, ranks)[ranks])]
+    return [*map(float, np.sort(found))]
