@@ -7,29 +7,29 @@ response.
 
 from __future__ import annotations
 
-import selectors
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_modellens.errors import (
     CancelledError,
-    ConfigError,
     ConnectError,
     ProtocolError,
     RequestError,
     TruncatedError,
 )
 from pytest_modellens.measure.clock import enable_kernel_stamps, now_ns, realtime_offset_ns
-from pytest_modellens.measure.connection import READ, WRITE, Connection
+from pytest_modellens.measure.connection import Connection
 from pytest_modellens.measure.exchange import Exchange
 from pytest_modellens.measure.http1 import idle_limit_s
 from pytest_modellens.measure.names import look_up
+from pytest_modellens.measure.poller import READ, WRITE, new_poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_modellens.measure.names import Addresses
+    from pytest_modellens.measure.poller import Poller
     from pytest_modellens.measure.route import Route
     from pytest_modellens.measure.wire import WireRequest
 
@@ -51,7 +51,7 @@ class Client:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._poller: Poller[Exchange] = new_poller()
         self._in_flight: set[Exchange] = set()
         self._finished: list[Exchange] = []
         self._idle: dict[Route, list[Connection]] = {}
@@ -151,17 +151,16 @@ class Client:
                 connection.close()
         self._idle.clear()
         self._stamp_keeper.close()
-        self._selector.close()
+        self._poller.close()
 
     def _turn(self, until: int | None) -> None:
         wait = _TICK_S if until is None else min(_TICK_S, max(0.0, (until - now_ns()) / 1e9))
         if self._is_stamped and wait > 2 * _NAP_S and self._arrived * _CROWD < len(self._in_flight) > _CROWD:
             # Waking up for each token of a crowd costs more than reading it. The kernel notes when it came.
             time.sleep(_NAP_S)
-        ready = self._selector.select(wait)
+        ready = self._poller.ready(wait)
         self._arrived = len(ready)
-        for key, _ in ready:
-            exchange: Exchange = key.data
+        for exchange in ready:
             if not exchange.done:
                 self._advance(exchange)
         now = now_ns()
@@ -189,7 +188,6 @@ class Client:
             if connection.is_fresh():
                 exchange.connection = connection
                 exchange.reused = True
-                self._register(exchange, READ)
                 self._ready(exchange)
                 return
             connection.close()
@@ -201,23 +199,14 @@ class Client:
 
     def _open(self, exchange: Exchange) -> None:
         """Take the opening of the connection as far as it goes without waiting."""
-        connection = exchange.connection
-        assert connection is not None
-        before = connection.sock
-        try:
-            events = next(connection.opening, 0)
-        except RequestError:
-            if before is not None:
-                self._unregister(before)
-            raise
-        if connection.sock is not before:
-            if before is not None:
-                self._unregister(before)
-            self._register(exchange, events or WRITE)
-        elif events:
-            self._modify(exchange, events)
-        if not events:
+        assert exchange.connection is not None
+        # The next step may close this socket and try another address.
+        self._forget(exchange)
+        events = next(exchange.connection.opening, None)
+        if events is None:
             self._ready(exchange)
+        else:
+            self._watch(exchange, events)
 
     def _ready(self, exchange: Exchange) -> None:
         """Send over a connection that has just become usable."""
@@ -238,9 +227,7 @@ class Client:
             exchange.lost = lost
             exchange.outgoing = b""
         exchange.receiving = not exchange.outgoing
-        events = READ if exchange.receiving else WRITE
-        if events != exchange.awaited:
-            self._modify(exchange, events)
+        self._watch(exchange, READ if exchange.receiving else WRITE)
 
     def _receive(self, exchange: Exchange) -> None:
         connection = exchange.connection
@@ -299,9 +286,8 @@ class Client:
     def _finish(self, exchange: Exchange) -> None:
         connection = exchange.connection
         assert connection is not None
-        assert connection.sock is not None
         exchange.end(None)
-        self._unregister(connection.sock)
+        self._forget(exchange)
         if exchange.parser.keep_alive:
             limit = idle_limit_s(exchange.parser.headers)
             connection.idle_limit_s = limit if limit is not None else connection.idle_limit_s
@@ -323,10 +309,9 @@ class Client:
         self._finished.append(exchange)
 
     def _drop(self, exchange: Exchange) -> None:
-        connection = exchange.connection
-        if connection is not None and connection.sock is not None:
-            self._unregister(connection.sock)
-            connection.close()
+        if exchange.connection is not None:
+            self._forget(exchange)
+            exchange.connection.close()
 
     def _resolve(self, route: Route, timeout_s: float) -> Addresses:
         key = route.dial
@@ -334,23 +319,12 @@ class Client:
             self._addresses[key] = look_up(*key, timeout_s=timeout_s)
         return self._addresses[key]
 
-    def _register(self, exchange: Exchange, events: int) -> None:
+    def _watch(self, exchange: Exchange, events: int) -> None:
         assert exchange.connection is not None
         assert exchange.connection.sock is not None
-        exchange.awaited = events
-        try:
-            self._selector.register(exchange.connection.sock, events, exchange)
-        except ValueError as exc:  # select() on Windows has room for 512 sockets
-            raise ConfigError("too many connections for this platform (lower the concurrency)") from exc
+        self._poller.watch(exchange.connection.sock, events, exchange)
 
-    def _modify(self, exchange: Exchange, events: int) -> None:
+    def _forget(self, exchange: Exchange) -> None:
         assert exchange.connection is not None
-        assert exchange.connection.sock is not None
-        exchange.awaited = events
-        self._selector.modify(exchange.connection.sock, events, exchange)
-
-    def _unregister(self, sock: socket.socket) -> None:
-        try:
-            self._selector.unregister(sock)
-        except (KeyError, ValueError):
-            pass  # closed before it was ever registered
+        if exchange.connection.sock is not None:
+            self._poller.forget(exchange.connection.sock)

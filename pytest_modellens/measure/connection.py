@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
 import socket
 import ssl
 from functools import cache
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_modellens.errors import ConnectError, ProtocolError
 from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, now_ns, stamp_of
 from pytest_modellens.measure.http1 import ResponseParser
+from pytest_modellens.measure.poller import READ, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from pytest_modellens.measure.names import Addresses
     from pytest_modellens.measure.route import Route
 
-__all__ = ["READ", "READ_BYTES", "WRITE", "Connection", "tls_context"]
+__all__ = ["READ_BYTES", "Connection", "tls_context"]
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
 READ_BYTES = 8192
 """Longest read. A read begins as bytes of this length, and leaves a hole in memory when it is shrunk to what came."""
 

@@ -40,7 +40,6 @@ class Exchange:
 
     __slots__ = (
         "_planned_ns",
-        "awaited",
         "bytes_received",
         "closed_ns",
         "connection",
@@ -105,8 +104,6 @@ class Exchange:
         self.lost: RequestError | None = None
         """Why the request could not be sent to its end; None when it could."""
         self.receiving = False
-        self.awaited = 0
-        """What the selector was last told to wait for."""
         self.reads: list[tuple[int, int | None, bytes]] = []
         """(read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes), in order."""
         self.bytes_received = 0

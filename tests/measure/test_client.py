@@ -22,6 +22,8 @@ from tests.measure.exchanges import body, get
 if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
 
+pytestmark = pytest.mark.usefixtures("each_poller")
+
 
 def test_exchange_brings_status_headers_and_body() -> None:
     with FaultServer([Read(), response(b"hello", headers="X-A: 1\r\n")]) as server, Client() as client:

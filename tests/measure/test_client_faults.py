@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import threading
 
@@ -15,9 +16,12 @@ from pytest_modellens.errors import (
     TruncatedError,
 )
 from pytest_modellens.measure.client import Client
+from pytest_modellens.measure.poller import SelectorPoller
 from pytest_modellens.measure.wire import WireRequest
 from tests.fault_server import SSE, Close, FaultServer, Read, Reset, Step, Wait, chunk, response
 from tests.measure.exchanges import body, get
+
+pytestmark = pytest.mark.usefixtures("each_poller")
 
 
 def test_total_timeout_says_what_had_arrived() -> None:
@@ -200,9 +204,10 @@ def test_too_many_connections_for_the_platform_are_a_configuration_error(monkeyp
     def full(*_: object) -> None:
         raise ValueError("too many file descriptors in select()")
 
+    monkeypatch.setattr("pytest_modellens.measure.client.new_poller", SelectorPoller)
     with FaultServer([Wait()]) as server, Client() as client:
         with monkeypatch.context() as patch:
-            patch.setattr(client._selector, "register", full)
+            patch.setattr(selectors.DefaultSelector, "register", full)
             with pytest.raises(ConfigError, match="too many connections for this platform"):
                 client.submit(get(server.url))
         client.cancel_all("done")

@@ -10,7 +10,8 @@ import pytest
 
 from pytest_modellens.errors import CancelledError, ConnectError
 from pytest_modellens.measure.client import Client
-from pytest_modellens.measure.connection import READ, WRITE, Connection
+from pytest_modellens.measure.connection import Connection
+from pytest_modellens.measure.poller import READ, WRITE
 from pytest_modellens.measure.route import Proxy, Route
 from pytest_modellens.measure.wire import WireRequest
 from tests.fault_server import FaultServer, Read, Wait, response
@@ -18,6 +19,7 @@ from tests.fault_server import FaultServer, Read, Wait, response
 if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
 
+pytestmark = pytest.mark.usefixtures("each_poller")
 TUNNEL = Route(tls=True, host="::1", port=8443, proxy=Proxy("proxy", 3128, "http://proxy:3128"))
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("each_poller")
+
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
