@@ -237,12 +237,12 @@ async def _streams(work: Work, ask: Callable[..., Any]) -> None:
 
 
 def run_floor(work: Work) -> None:
-    """epoll and recvmsg with the kernel's stamps, and nothing looked at before all has come.
+    """epoll and recvmsg with the kernel's stamps, and nothing looked at, not even those, before all has come.
 
     It knows that this server ends an answer with the last chunk of a read, and nothing of HTTP besides: no client in
     Python that stamps its tokens as exactly can be cheaper, so what ours costs on a machine is read against it.
     """
-    from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, realtime_offset_ns, stamp_of
+    from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, realtime_offset_ns, stamp_ns
 
     address = urlsplit(work.url)
     poller, sockets = select.epoll(), {}
@@ -255,8 +255,8 @@ def run_floor(work: Work) -> None:
     body = json.dumps(work.body()).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
     asked = head.encode() + body
-    reads: dict[int, list[tuple[int, bytes]]] = {}
-    ended: list[tuple[int, list[tuple[int, bytes]]]] = []
+    reads: dict[int, list[tuple[bytes | None, bytes]]] = {}
+    ended: list[tuple[int, list[tuple[bytes | None, bytes]]]] = []
     sent: dict[int, int] = {}
     begun = 0
     work.ready()
@@ -270,7 +270,7 @@ def run_floor(work: Work) -> None:
         for fd, _ in poller.poll():
             sock = sockets[fd]
             data, ancillary, _, _ = sock.recvmsg(8192, ancillary_bytes)
-            reads[fd].append((stamp_of(ancillary) or 0, data))
+            reads[fd].append((ancillary[0][2] if ancillary else None, data))
             tail = data if len(data) >= 5 else b"".join(piece for _, piece in reads[fd][-2:])
             if tail.endswith(b"0\r\n\r\n"):
                 ended.append((sent[fd], reads[fd]))
@@ -286,7 +286,7 @@ def run_floor(work: Work) -> None:
         for stamp, data in answer:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                parsed.line(line, stamp - offset)
+                parsed.line(line, (stamp_ns(stamp) or 0) - offset)
         work.answers.append((parsed.serial, parsed.tokens_ns))
     work.end()
     work.notes["reads"] = sum(len(answer) for _, answer in ended)

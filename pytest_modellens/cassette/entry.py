@@ -11,12 +11,14 @@ import msgspec
 from pytest_modellens.cassette.hiding import byte_forms, masked
 from pytest_modellens.errors import WrongModelError
 from pytest_modellens.load.frames import error_to, request_to
+from pytest_modellens.measure.clock import timespec_of
 from pytest_modellens.providers.credentials import PLAIN_HEADERS, hide
 from pytest_modellens.redaction import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_modellens.measure.connection import Read
     from pytest_modellens.measure.exchange import Exchange
     from pytest_modellens.measure.reply import Reply
     from pytest_modellens.measure.wire import WireRequest
@@ -97,19 +99,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Per read, its length in `data`."""
     data: bytes
     """All that was received."""
-    fed: int
-    """How many of the reads were looked at."""
     error: dict[str, Any] | None
     """What kept the response from being complete; None when it was."""
     served: bool | None
     """Whether the model that answered was the one asked for; None when nobody looked."""
 
-    def reads(self) -> list[tuple[int, int | None, bytes]]:
+    def reads(self) -> list[Read]:
         """Return the reads as `Exchange.reads` has them."""
         times = [*accumulate(self.read_gaps_ns, initial=self.submitted_ns)][1:]
         ends = [*accumulate(self.read_bytes, initial=0)]
         return [
-            (at, None if wait is None else at + self.wall_offset_ns - wait, self.data[begin:end])
+            (at, timespec_of(None if wait is None else at + self.wall_offset_ns - wait), self.data[begin:end])
             for at, wait, (begin, end) in zip(times, self.waits_ns, pairwise(ends), strict=True)
         ]
 
@@ -162,10 +162,12 @@ def entry_of(
         wall_offset_ns=offset,
         ended_offset_ns=exchange.ended_offset_ns,
         read_gaps_ns=[later - at for at, later in pairwise(times)],
-        waits_ns=[None if stamp is None else at + offset - stamp for at, stamp, _ in exchange.reads],
+        waits_ns=[
+            None if stamp is None else at + offset - stamp
+            for (at, _, _), stamp in zip(exchange.reads, exchange.stamps(), strict=True)
+        ],
         read_bytes=[len(data) for _, _, data in exchange.reads],
         data=masked(b"".join(data for _, _, data in exchange.reads), forms),
-        fed=exchange.fed,
         error=_error(exchange, secrets),
         served=_served(reply),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from functools import cache
@@ -70,11 +71,8 @@ def exchange_of(entry: Entry) -> Exchange:
         exchange.connection.connect_ns, exchange.connection.tls_ns = entry.connect_ns, entry.tls_ns
     exchange.reads = entry.reads()
     exchange.bytes_received = len(entry.data)
-    while exchange.fed < entry.fed:
-        try:
-            exchange.catch_up()
-        except RequestError:
-            continue  # it is among the reasons that `error` holds
+    with suppress(RequestError):  # it is among the reasons that `error` holds
+        exchange.catch_up()
     if entry.closed_ns is not None:
         exchange.parser.end_of_connection()
     exchange.error = error_from(entry.error)

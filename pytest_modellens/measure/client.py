@@ -39,6 +39,7 @@ _TICK_S = 0.05
 """How often deadlines are looked at while responses are awaited."""
 _NAP_S = 0.000_5
 """How long arrivals may gather in the kernel: far less than the gap between two tokens of a stream in a crowd."""
+_CR = 13
 _CROWD = 16
 """Streams in flight from which on, and the part of them that has to arrive at once, to go without a nap."""
 
@@ -161,25 +162,24 @@ class Client:
         ready = self._poller.ready(wait)
         self._arrived = len(ready)
         for exchange in ready:
-            if not exchange.done:
-                self._advance(exchange)
+            try:
+                if exchange.receiving:
+                    self._receive(exchange)
+                elif not exchange.done:  # by what was done for one before it
+                    self._advance(exchange)
+            except RequestError as error:
+                self._fail(exchange, error)
         now = now_ns()
         if now >= self._next_tick_ns:
             self._next_tick_ns = now + int(_TICK_S * 1e9)
             for exchange in tuple(self._in_flight):
-                if (late := exchange.overdue(now)) is not None:
-                    self._fail(exchange, late)
+                self._look(exchange, now)
 
     def _advance(self, exchange: Exchange) -> None:
-        try:
-            if exchange.receiving:
-                self._receive(exchange)
-            elif exchange.opened_ns is not None:
-                self._send(exchange)
-            else:
-                self._open(exchange)
-        except RequestError as error:
-            self._fail(exchange, error)
+        if exchange.opened_ns is not None:
+            self._send(exchange)
+        else:
+            self._open(exchange)
 
     def _begin(self, exchange: Exchange) -> None:
         waiting = self._idle.get(exchange.route, [])
@@ -235,23 +235,31 @@ class Client:
         try:
             read = connection.receive()
         except OSError as exc:
-            if self._begin_again(exchange):
-                return
-            if exchange.lost is not None and not exchange.reads:
-                raise exchange.lost from exc
-            raise TruncatedError(f"connection lost while receiving ({exc.strerror or exc})") from exc
+            self._lost(exchange, exc)
+            return
         if read is None:
             return
-        if not read[2]:
-            exchange.closed_ns = read[0]
-            self._closed_by_server(exchange)
+        data = read[2]
+        size = len(data)
+        if not size:
+            self._closed_by_server(exchange, read[0])
             return
         exchange.reads.append(read)
-        exchange.bytes_received += len(read[2])
+        exchange.bytes_received += size
+        # A chunked body ends with an empty line, after the last chunk or its trailers: CR, LF, CR, LF.
+        if exchange.bytes_received >= exchange.enough or size < 4 or data[-4] == _CR:
+            self._take(exchange)
+
+    def _take(self, exchange: Exchange) -> None:
+        """Look at a read that may be the last of its response."""
         if exchange.on_read is not None:
             exchange.on_read(exchange)
             if exchange.done:  # the listener gave it up
                 return
+        self._check(exchange)
+
+    def _check(self, exchange: Exchange) -> None:
+        """Finish a request whose response is whole."""
         if exchange.bytes_received > exchange.request.max_response_bytes:
             raise ProtocolError(
                 f"response larger than {exchange.request.max_response_bytes / 2**20:.0f} MiB; the rest was not read"
@@ -259,11 +267,34 @@ class Client:
         if exchange.is_complete():
             self._finish(exchange)
 
-    def _closed_by_server(self, exchange: Exchange) -> None:
+    def _look(self, exchange: Exchange, now: int) -> None:
+        """Find out whether a request has ended without a read that looked like it, or should have by `now`."""
+        try:
+            # Framing is looked at in bits, as a whole response at its end would keep every other stream waiting.
+            self._check(exchange)
+            if not exchange.done and (late := exchange.overdue(now)) is not None:
+                raise late
+        except RequestError as error:
+            self._fail(exchange, error)
+
+    def _lost(self, exchange: Exchange, loss: OSError) -> None:
+        if self._begin_again(exchange):
+            return
+        if exchange.lost is not None and not exchange.reads:
+            raise exchange.lost from loss
+        self._check(exchange)
+        if not exchange.done:
+            raise TruncatedError(f"connection lost while receiving ({loss.strerror or loss})") from loss
+
+    def _closed_by_server(self, exchange: Exchange, now: int) -> None:
         if self._begin_again(exchange):
             return
         if exchange.lost is not None and not exchange.reads:
             raise exchange.lost
+        self._check(exchange)
+        if exchange.done:
+            return
+        exchange.closed_ns = now
         exchange.parser.end_of_connection()
         if exchange.parser.complete:
             self._finish(exchange)

@@ -19,7 +19,8 @@ __all__ = [
     "enable_kernel_stamps",
     "now_ns",
     "realtime_offset_ns",
-    "stamp_of",
+    "stamp_ns",
+    "timespec_of",
 ]
 
 now_ns = time.perf_counter_ns
@@ -29,10 +30,9 @@ STEP_NS = 200_000
 
 # asm-generic/socket.h; the few architectures that number it otherwise fall back to perf_counter.
 SO_TIMESTAMPNS = 35
-_SOL_SOCKET = socket.SOL_SOCKET
 _TIMESPEC = struct.Struct("@qq")
 _TIMESPEC_BYTES = _TIMESPEC.size
-_unpack_timespec = _TIMESPEC.unpack_from
+_unpack_timespec = _TIMESPEC.unpack
 _SUPPORTED = sys.platform == "linux" and struct.calcsize("P") == 8 and hasattr(socket.socket, "recvmsg")
 
 ancillary_bytes = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
@@ -63,11 +63,15 @@ def realtime_offset_ns() -> int:
     return best[1]
 
 
-def stamp_of(ancillary: list[tuple[int, int, bytes]]) -> int | None:
-    """Return the kernel's time stamp in CLOCK_REALTIME ns; None when this read carried none."""
-    for level, kind, data in ancillary:
-        if kind == SO_TIMESTAMPNS and level == _SOL_SOCKET and len(data) >= _TIMESPEC_BYTES:
-            seconds, nanoseconds = _unpack_timespec(data)
-            stamp: int = seconds * 1_000_000_000 + nanoseconds
-            return stamp
-    return None
+def stamp_ns(timespec: bytes | None) -> int | None:
+    """Return a time stamp as the kernel wrote it (`struct timespec`) in CLOCK_REALTIME ns; None where there is none."""
+    if timespec is None or len(timespec) != _TIMESPEC_BYTES:
+        return None
+    seconds, nanoseconds = _unpack_timespec(timespec)
+    stamp: int = seconds * 1_000_000_000 + nanoseconds
+    return stamp
+
+
+def timespec_of(stamp: int | None) -> bytes | None:
+    """Return what `stamp_ns` makes `stamp` of."""
+    return None if stamp is None else _TIMESPEC.pack(*divmod(stamp, 1_000_000_000))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import ConnectError, ProtocolError
-from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, now_ns, stamp_of
+from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, now_ns
 from pytest_modellens.measure.http1 import ResponseParser
 from pytest_modellens.measure.poller import READ, WRITE
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pytest_modellens.measure.names import Addresses
     from pytest_modellens.measure.route import Route
 
-__all__ = ["READ_BYTES", "Connection", "tls_context"]
+Read = tuple[int, bytes | None, bytes]
+"""(read time ns, kernel's time stamp as it came or None, bytes); `clock.stamp_ns` tells what the stamp means."""
+
+__all__ = ["READ_BYTES", "Connection", "Read", "tls_context"]
 
 READ_BYTES = 8192
 """Longest read. A read begins as bytes of this length, and leaves a hole in memory when it is shrunk to what came."""
@@ -203,8 +206,8 @@ class Connection:
         """
         return self._send_raw(data)
 
-    def receive(self) -> tuple[int, int | None, bytes] | None:
-        """Return (read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes); no bytes at the end of the stream.
+    def receive(self) -> Read | None:
+        """Return what can be read now; no bytes at the end of the stream.
 
         None when nothing is there, or only part of a TLS record.
 
@@ -216,22 +219,18 @@ class Connection:
         try:
             if self.has_kernel_stamps:
                 data, ancillary, _, _ = self.sock.recvmsg(READ_BYTES, ancillary_bytes)
-                now = now_ns()
-                stamp = stamp_of(ancillary)
+                # Of all that sockets can be asked to tell, ours are asked for the time alone.
+                read = now_ns(), ancillary[0][2] if ancillary else None, data
             else:
                 data = self.sock.recv(READ_BYTES)
-                now = now_ns()
-                stamp = None
+                read = now_ns(), None, data
         except BlockingIOError:
             return None
-        if self._tls is not None and data:
-            data = self._open_records(data)
-            if not data:
-                return None
-        return now, stamp, data
+        return read if self._tls is None or not data else self._opened(read)
 
-    def _open_records(self, data: bytes) -> bytes:
+    def _opened(self, read: Read) -> Read | None:
         assert self._tls is not None
+        now, stamp, data = read
         self._incoming.write(data)
         plain = []
         try:
@@ -241,7 +240,7 @@ class Connection:
             pass
         except ssl.SSLError as exc:
             raise ProtocolError(f"TLS: damaged record ({exc.reason or exc})") from exc
-        return b"".join(plain)
+        return (now, stamp, b"".join(plain)) if plain else None
 
     def is_fresh(self) -> bool:
         """Return whether a kept-alive connection can still be used: not closed, not silent for too long."""

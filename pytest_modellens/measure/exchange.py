@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.errors import ConnectError, RequestError, TimedOutError
-from pytest_modellens.measure.clock import STEP_NS, now_ns, realtime_offset_ns
+from pytest_modellens.errors import ConnectError, ProtocolError, RequestError, TimedOutError
+from pytest_modellens.measure.clock import STEP_NS, now_ns, realtime_offset_ns, stamp_ns
 from pytest_modellens.measure.http1 import ResponseParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_modellens.measure.connection import Connection
+    from pytest_modellens.measure.connection import Connection, Read
     from pytest_modellens.measure.route import Route
     from pytest_modellens.measure.wire import WireRequest
 
@@ -45,6 +45,7 @@ class Exchange:
         "connection",
         "done",
         "ended_offset_ns",
+        "enough",
         "error",
         "fed",
         "finished_ns",
@@ -104,9 +105,11 @@ class Exchange:
         self.lost: RequestError | None = None
         """Why the request could not be sent to its end; None when it could."""
         self.receiving = False
-        self.reads: list[tuple[int, int | None, bytes]] = []
-        """(read time ns, kernel stamp in CLOCK_REALTIME ns or None, bytes), in order."""
+        self.reads: list[Read] = []
+        """In order."""
         self.bytes_received = 0
+        self.enough = 0
+        """From so many bytes on, any read may be the last; before, only one that a chunked body can end with."""
         self.parser = ResponseParser()
         self.fed = 0
         """How many reads the parser has been given."""
@@ -130,16 +133,35 @@ class Exchange:
 
     def is_complete(self) -> bool:
         """Return whether the reads so far make a whole response."""
-        # Read by read: done for a whole response at its end, it would keep every other stream waiting.
         self.catch_up()
+        if self.on_read is None and self.parser.status is not None:
+            most, length = self.request.max_response_bytes + 1, self.parser.content_length
+            self.enough = most if length is None else min(most, self.parser.head_bytes + length)
         return self.parser.complete
 
     def catch_up(self) -> None:
-        """Feed the parser the reads that it has not seen."""
-        reads, feed = self.reads, self.parser.feed
-        while (read := self.fed) < len(reads):
-            self.fed += 1
-            feed(read, reads[read][2])
+        """Feed the parser the reads that it has not seen; those behind the end, or behind damage, are no part of it.
+
+        Raises:
+            ProtocolError: one of them is not how an HTTP/1.1 response goes on.
+        """
+        parser, reads = self.parser, self.reads
+        self.fed += parser.feed_chunks(self.fed, [data for _, _, data in reads[self.fed :]])
+        try:
+            while self.fed < len(reads) and not parser.complete:
+                self.fed += 1
+                parser.feed(self.fed - 1, reads[self.fed - 1][2])
+        except ProtocolError:
+            self._drop_rest()
+            raise
+        if self.fed < len(reads):
+            parser.surplus = True
+            self._drop_rest()
+
+    def _drop_rest(self) -> None:
+        """Drop the reads that the parser has not been given."""
+        self.bytes_received -= sum(len(data) for _, _, data in self.reads[self.fed :])
+        del self.reads[self.fed :]
 
     def body(self) -> Iterator[tuple[int, bytes]]:
         """Yield the pieces of the body, (number of the read, bytes), with a glance at other requests now and then.
@@ -175,16 +197,22 @@ class Exchange:
         self.finished_ns = now_ns()
         self.ended_offset_ns = realtime_offset_ns()
         self.done = True
+        self.receiving = False
         self.error = error
         try:
             self.catch_up()
         except RequestError as damaged:
             self.error = error or damaged
 
+    def stamps(self) -> list[int | None]:
+        """Return of each read the kernel's time stamp in CLOCK_REALTIME ns; None where it has none."""
+        return [stamp_ns(stamp) for _, stamp, _ in self.reads]
+
     def arrivals(self) -> Arrivals:
         """Return when each read arrived, by the best clock that held for the whole request."""
         read_times = [read for read, _, _ in self.reads]
-        missing = [stamp for _, stamp, _ in self.reads].count(None)
+        kernel_stamps = self.stamps()
+        missing = kernel_stamps.count(None)
         if missing == len(read_times):
             return Arrivals(read_times, "perf_counter", "no kernel time stamps on this platform or socket", [])
         step = self.ended_offset_ns - self.wall_offset_ns
@@ -195,7 +223,7 @@ class Exchange:
         stamps: list[int] = []
         delays: list[int] = []
         latest = self.sent_ns or 0
-        for read, stamp, _ in self.reads:
+        for read, stamp in zip(read_times, kernel_stamps, strict=True):
             # Never before the previous arrival nor after the read: the offset is known to about a microsecond.
             arrived = read if stamp is None else stamp - offset
             if not latest <= arrived <= read:

@@ -6,17 +6,17 @@ read that brought it, so that arrival times can be looked up after the fact.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["MAX_HEADER_BYTES", "ResponseParser", "idle_limit_s"]
 
 MAX_HEADER_BYTES = 256 * 1024
+_MOST_SIZES = 1024
 
 
 class ResponseParser:
@@ -77,10 +77,7 @@ class ResponseParser:
             ProtocolError: these bytes are not an HTTP/1.1 response.
         """
         if self.status is None:
-            rest = self._head(read, data)
-            if rest is None:
-                return
-            data = rest
+            data = self._head(read, data)
         if not data:
             return
         if self.complete:
@@ -90,12 +87,30 @@ class ResponseParser:
         else:
             self._plain(read, data)
 
+    def feed_chunks(self, first: int, reads: Iterable[bytes]) -> int:
+        """Take the bytes of reads number `first` and on while each is one chunk, and return how many were.
+
+        That is what servers nearly always send. The others are for `feed`, as is what is wrong with them.
+        """
+        if self._chunk_left or self._buffer or self._trailer or not self.chunked:
+            return 0
+        before, take = len(self.pieces), self.pieces.append
+        for read, data in enumerate(reads, first):
+            line, _, rest = data.partition(b"\r\n")
+            payload = rest.removesuffix(b"\r\n")
+            size = len(payload)
+            if size != _sizes.get(line) or size != len(rest) - 2 or not size:
+                break
+            take((read, payload))
+        return len(self.pieces) - before
+
     def end_of_connection(self) -> None:
         """Take note that the server has closed the connection; completes a body without any other end."""
         if self.status is not None and not self.chunked and self.content_length is None:
             self.complete = True
 
-    def _head(self, read: int, data: bytes) -> bytes | None:
+    def _head(self, read: int, data: bytes) -> bytes:
+        """Return what came behind the header block; nothing while that is not complete."""
         buffer = self._buffer + data
         while True:
             if buffer[:7] != b"HTTP/1."[: len(buffer)]:
@@ -105,7 +120,7 @@ class ResponseParser:
                 if len(buffer) > MAX_HEADER_BYTES:
                     raise ProtocolError(f"header block longer than {MAX_HEADER_BYTES} bytes")
                 self._buffer = buffer
-                return None
+                return b""
             head, buffer = buffer[:end], buffer[end + 4 :]
             self.head_bytes += end + 4
             status = self._status_line(head)
@@ -174,12 +189,13 @@ class ResponseParser:
                     self.surplus = pos < size
                     return
                 continue
-            length = _chunk_size(line)
+            length = _sizes.get(line)
+            if length is None:
+                length = _chunk_size(line)
             after = pos + length
             if length == 0:
                 self._trailer = True
             elif data[after : after + 2] == b"\r\n":
-                # What servers nearly always send: whole chunks.
                 self.pieces.append((read, data[pos:after]))
                 pos = after + 2
             else:
@@ -202,11 +218,16 @@ class ResponseParser:
         return pos
 
 
-@lru_cache(maxsize=1024)
+_sizes: dict[bytes, int] = {}
+"""Chunk sizes by the lines that they were read from: most streams have few."""
+
+
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip()
     if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):
         raise ProtocolError(f"malformed chunk size {line[:40]!r}")
+    if len(_sizes) < _MOST_SIZES:
+        _sizes[line] = int(digits, 16)
     return int(digits, 16)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, now_ns, realtime_offset_ns, stamp_of
+from pytest_modellens.measure.clock import ancillary_bytes, enable_kernel_stamps, now_ns, realtime_offset_ns, stamp_ns
 from pytest_modellens.truth.asked import HttpRequest, RefusedError, read_http
 from pytest_modellens.truth.script import fixed_response
 
@@ -204,7 +204,7 @@ class Connection:
             if self._has_stamps:
                 data, ancillary, _, _ = self.sock.recvmsg(_READ_BYTES, ancillary_bytes)
                 self.read_ns = now_ns()
-                stamp = stamp_of(ancillary)
+                stamp = stamp_ns(ancillary[0][2] if ancillary else None)
                 # The offset is known to about a microsecond, and nothing arrives after it was read.
                 self.arrived_ns = None if stamp is None else min(self.read_ns, stamp - realtime_offset_ns())
             else:

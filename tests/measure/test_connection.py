@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from pytest_modellens.measure.poller import READ, WRITE
 from pytest_modellens.measure.route import Proxy, Route
 from pytest_modellens.measure.wire import WireRequest
 from tests.fault_server import FaultServer, Read, Wait, response
+from tests.measure.exchanges import body, wait_for_bytes
 
 if TYPE_CHECKING:
     from pytest_modellens.measure.exchange import Exchange
@@ -77,6 +79,16 @@ def test_address_that_fails_at_once_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     assert str(exchange.error) == "cannot connect to 127.0.0.1:1 (Network is unreachable)"
 
 
+def test_address_families_without_a_code_are_still_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError("no sockets today")
+
+    with Client() as client, monkeypatch.context() as patch:
+        patch.setattr("pytest_modellens.measure.connection.socket.socket", refuse)
+        exchange = client.exchange(WireRequest("http://127.0.0.1:1", use_proxies=False))
+    assert f"cannot connect to 127.0.0.1:1 ({os.strerror(errno.EADDRNOTAVAIL)})" in str(exchange.error)
+
+
 @pytest.mark.parametrize("answer", [b"", ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")])
 def test_loss_while_sending_stands_when_nothing_can_be_read(
     answer: bytes | OSError, monkeypatch: pytest.MonkeyPatch
@@ -131,20 +143,35 @@ def test_listener_may_cancel_the_others_while_they_are_read() -> None:
         requests = [client.submit(WireRequest(server.url), on_read=stop) for _ in range(2)]
         while not all(exchange.receiving for exchange in requests):
             client.poll(0)
-        wait_for_both(client, requests)
+        wait_for_both(requests)
         client.poll(0)
         client.poll(0)
     assert len(cancelled) == 2
     assert all(isinstance(exchange.error, CancelledError) for exchange in requests)
 
 
-def wait_for_both(client: Client, exchanges: list[Exchange]) -> None:
+def wait_for_both(exchanges: list[Exchange]) -> None:
     """Return when answers to both lie in the kernel, so that one look at the sockets brings them together."""
-    socks: list[Any] = [exchange.connection.sock for exchange in exchanges if exchange.connection]
-    for sock in socks:
-        while True:
-            try:
-                assert sock.recv(1, socket.MSG_PEEK)
-                break
-            except BlockingIOError:
-                continue
+    for exchange in exchanges:
+        assert exchange.connection is not None
+        assert exchange.connection.sock is not None
+        wait_for_bytes(exchange.connection.sock)
+
+
+def test_socket_opened_by_a_listener_is_not_taken_for_the_one_whose_number_it_has() -> None:
+    with FaultServer([Read(), response(b"ok"), Wait()]) as server, Client() as client:
+        later: list[Exchange] = []
+
+        def start_over(_: Exchange) -> None:
+            if client.in_flight == 2:
+                client.cancel_all("enough")
+                later.extend(client.submit(WireRequest(server.url)) for _ in range(2))
+
+        requests = [client.submit(WireRequest(server.url), on_read=start_over) for _ in range(2)]
+        while not all(exchange.receiving for exchange in requests):
+            client.poll(0)
+        wait_for_both(requests)
+        while not (later and all(exchange.done for exchange in later)):
+            client.poll(0.01)
+    assert all(isinstance(exchange.error, CancelledError) for exchange in requests)
+    assert [(exchange.error, body(exchange)) for exchange in later] == [(None, b"ok")] * 2
