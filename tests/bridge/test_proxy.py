@@ -35,7 +35,7 @@ def test_answers_arrive_as_they_are_and_are_kept(truth_server_url: str) -> None:
 def test_error_status_passes(truth_server_url: str) -> None:
     with RecordingProxy(truth_server_url) as proxy:
         answer = requests.post(
-            f"{proxy.url}/chat/completions", json={"model": "truth:refused-429-retry-after"}, timeout=9
+            f"{proxy.url}/chat/completions", json={"model": "truth:refused-429-retry-after"}, timeout=60
         )
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
 
@@ -55,7 +55,7 @@ def test_connection_that_breaks_breaks_for_the_client_too() -> None:
 def test_server_that_is_not_there_gives_no_answer() -> None:
     with RecordingProxy("http://127.0.0.1:9/v1") as proxy:
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{proxy.url}/models", timeout=9)
+            requests.get(f"{proxy.url}/models", timeout=60)
         assert proxy.passed[0].status is None
 
 
@@ -64,7 +64,7 @@ def test_user_and_password_of_the_address_stay_with_the_client() -> None:
         chat.json({"authorization": chat.headers["Authorization"]})
 
     with fake_server(answer) as server, RecordingProxy(server.url.replace("//", "//ann:p%40ss@")) as proxy:
-        said = requests.post(f"{proxy.url}/chat/completions", json={"model": "m"}, timeout=9).json()
+        said = requests.post(f"{proxy.url}/chat/completions", json={"model": "m"}, timeout=60).json()
     assert said == {"authorization": "Basic YW5uOnBAc3M="}
 
 

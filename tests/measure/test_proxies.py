@@ -41,7 +41,7 @@ def tunnel(port: int, seen: list[bytes]) -> Callable[[socket.socket], None]:
 
     def connect(connection: socket.socket) -> None:
         seen.append(read_request(connection))
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as target:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as target:
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=pump, args=(target, connection))
             back.start()
@@ -68,7 +68,7 @@ def test_requests_asks_the_proxy_for_the_same(monkeypatch: pytest.MonkeyPatch) -
     with FaultServer([Read(), response(b"1")], [Read(), response(b"2")]) as proxy, Client() as client:
         monkeypatch.setenv("http_proxy", with_credentials(proxy.url))
         client.exchange(WireRequest("http://model.example/v1/é x", method="GET"))
-        requests.get("http://model.example/v1/é x", timeout=10)
+        requests.get("http://model.example/v1/é x", timeout=60)
     ours, theirs = (request.decode().split("\r\n") for request in proxy.received)
     assert ours[0] == theirs[0] == "GET http://model.example/v1/%C3%A9%20x HTTP/1.1"
     assert {line for line in ours if line.startswith(("Proxy-", "Host"))} == {

@@ -50,7 +50,7 @@ def test_trusted_server_is_measured(serving: Callable[..., FaultServer], trusted
     script: list[Step] = [Read(), SSE, chunk(b"one "), Wait(0.01), chunked(b"two"), Read(), response(b"again")]
     with serving(script, [Read(), response(b"{}")]) as server, Client() as client:
         first, second = (client.exchange(WireRequest(server.url, b"x")) for _ in range(2))
-        assert requests.get(server.url, timeout=10).json() == {}
+        assert requests.get(server.url, timeout=60).json() == {}
     assert (first.error, body(first)) == (None, b"one two")
     assert (second.error, body(second), second.reused) == (None, b"again", True)
     assert first.connection is not None
@@ -82,7 +82,7 @@ def test_server_that_is_not_trusted_is_refused(serving: Callable[..., FaultServe
     with serving([Read(), response(b"x")]) as server, Client() as client:
         exchange = client.exchange(WireRequest(server.url))
         with pytest.raises(requests.exceptions.SSLError):
-            requests.get(server.url, timeout=10)
+            requests.get(server.url, timeout=60)
     assert isinstance(exchange.error, ConnectError)
     assert str(exchange.error).startswith("TLS: the certificate of 127.0.0.1 is not trusted (")
     assert "set REQUESTS_CA_BUNDLE to the CA file that signed it" in str(exchange.error)

@@ -61,7 +61,8 @@ def _own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def pair(project: Project) -> Project:
+def pair(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setattr(sides, "DEAR_S", 600.0)  # however long they take on a busy machine
     project.write("noting.py", NOTING)
     project.write("conftest.py", CONFTEST)
     project.suite(SUITE)

@@ -110,7 +110,7 @@ def test_truth_serves_until_it_is_ended() -> None:
             announced = process.stdout.readline()
             assert announced.startswith("truth server: http://127.0.0.1:")
             url = announced.split()[2]
-            with build_opener(ProxyHandler({})).open(f"{url}/models", timeout=10) as answer:
+            with build_opener(ProxyHandler({})).open(f"{url}/models", timeout=60) as answer:
                 assert "truth:steady" in {entry["id"] for entry in json.load(answer)["data"]}
         finally:
             process.terminate()

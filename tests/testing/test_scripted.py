@@ -23,7 +23,7 @@ def server() -> Iterator[ScriptedServer]:
 
 
 def ask(server: ScriptedServer, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(server.root.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(server.root.removeprefix("http://"), timeout=60)
     connection.request(method, path, body)
     response = connection.getresponse()
     answer = (response.status, response.read())
@@ -58,7 +58,7 @@ def test_answer_is_in_the_dialect(server: ScriptedServer) -> None:
 def test_end_of_the_block_ends_what_is_under_way() -> None:
     with ScriptedServer() as server:
         server.answers = Scenario(ttft_ms=1, gap_ms=60_000, tokens=2)
-        connection = http.client.HTTPConnection(server.root.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(server.root.removeprefix("http://"), timeout=60)
         connection.request("POST", "/v1/chat/completions", json.dumps({"model": MODELS[0], "stream": True}))
         response = connection.getresponse()
     with pytest.raises(http.client.IncompleteRead):

@@ -52,13 +52,13 @@ OF_OLLAMA = tuple(
 
 @pytest.fixture
 def client(truth: TruthServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=truth.url, api_key="none", max_retries=0, timeout=20) as client:
+    with openai.OpenAI(base_url=truth.url, api_key="none", max_retries=0, timeout=60) as client:
         yield client
 
 
 @pytest.fixture
 def theirs(truth: TruthServer) -> Iterator[ollama.Client]:
-    with ollama.Client(truth.root, timeout=20) as client:
+    with ollama.Client(truth.root, timeout=60) as client:
         yield client
 
 

@@ -20,7 +20,7 @@ OLLAMA = sorted(name for name, scenario in SCENARIOS.items() if scenario.speaks(
 def ask(truth: TruthServer, name: str, path: str = "/api/chat", **fields: Any) -> tuple[requests.Response, bytes, bool]:
     """Return the response, its body, and whether that was cut."""
     body = {"model": f"truth:{name}", "messages": [], "truth_id": name, **fields}
-    response = requests.post(truth.root + path, json=body, stream=True, timeout=20)
+    response = requests.post(truth.root + path, json=body, stream=True, timeout=60)
     received = b""
     try:
         # Byte by byte: a larger read that comes short loses what it had.
@@ -100,14 +100,14 @@ def test_durations_are_nanoseconds_and_zeros_are_omitted(truth: TruthServer) -> 
 
 
 def test_pages_of_ollama_and_openai_name_the_scenarios(truth: TruthServer) -> None:
-    tags = requests.get(f"{truth.root}/api/tags", timeout=5).json()["models"]
-    models = requests.get(f"{truth.url}/models", timeout=5).json()["data"]
+    tags = requests.get(f"{truth.root}/api/tags", timeout=60).json()["models"]
+    models = requests.get(f"{truth.url}/models", timeout=60).json()["data"]
 
     assert {tag["name"] for tag in tags} == {f"truth:{name}" for name in OLLAMA}
     assert "truth:steady" in {model["id"] for model in models}
     assert "truth:ollama" not in {model["id"] for model in models}
-    assert requests.get(f"{truth.root}/api/version", timeout=5).json()["version"]
-    assert requests.get(f"{truth.root}/health", timeout=5).json() == {"status": "ok"}
+    assert requests.get(f"{truth.root}/api/version", timeout=60).json()["version"]
+    assert requests.get(f"{truth.root}/health", timeout=60).json() == {"status": "ok"}
 
 
 def test_scenario_of_the_other_api_is_refused(truth: TruthServer) -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def is_listening(root: str) -> bool:
     parts = urlsplit(root)
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5).close()
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60).close()
     except OSError:
         return False
     return True
