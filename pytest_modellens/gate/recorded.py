@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_modellens.gate.session import Fitness, session_of
-from pytest_modellens.storage import iter_requests, read_meta
+from pytest_modellens.storage import iter_requests
+from pytest_modellens.storage.stored import StoredRun
 from pytest_modellens.text import printable
 
 if TYPE_CHECKING:
@@ -21,19 +22,16 @@ _NEEDED = {"suite", "case", "params", "provider", "round", "ok"}
 """Fields without which a line is no record."""
 
 
-class RecordedRun:
+class RecordedRun(StoredRun):
     """A run on disk; to go through it is to read its records anew."""
 
     def __init__(self, folder: Path) -> None:
         """Read what run.json says.
 
         Raises:
-            StorageError: there is no such run, or a newer version of this plugin wrote it.
+            StorageError: as `StoredRun`.
         """
-        self.folder = folder
-        self.problems: list[str] = []
-        """What could not be read so far, a sentence each."""
-        self.meta = read_meta(folder, self.problems)
+        super().__init__(folder)
         self.name = folder.name
         """The run in which it was measured: of a recomputed one, that which it was made of."""
         origin = self.meta.get("recomputed")

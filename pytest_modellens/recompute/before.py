@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import msgspec
 
 from pytest_modellens.errors import StorageError
-from pytest_modellens.storage import iter_requests, read_meta
+from pytest_modellens.storage import iter_requests
+from pytest_modellens.storage.stored import StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,19 +38,16 @@ class _Link(TypedDict):
     cassette: NotRequired[Any]
 
 
-class Before:
+class Before(StoredRun):
     """A recorded run of any size."""
 
     def __init__(self, folder: Path) -> None:
         """Look which records there are.
 
         Raises:
-            StorageError: there is no such run, or a newer version of this plugin wrote it.
+            StorageError: as `StoredRun`.
         """
-        self.folder = folder
-        self.problems: list[str] = []
-        """What cannot be read, a sentence each."""
-        self.meta = read_meta(folder, self.problems)
+        super().__init__(folder)
         self.count = 0
         """Records."""
         self.damaged = 0

@@ -10,7 +10,8 @@ import pytest
 from pytest_modellens.cli import main
 from pytest_modellens.storage import read_run
 from tests.plugin.fake_server import fake_server, stream
-from tests.plugin.test_gate import CONFTEST, IDS, SUITE, baseline, failures
+from tests.plugin.test_gate import CONFTEST, IDS, SUITE, baseline
+from tests.plugin.verdicts import failures
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Project

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from pytest_modellens.gate.baseline import add_session, read_baseline
 from pytest_modellens.gate.calibrations import MachineCalibration, StoredEstimate, StoredSpread, write_calibration
 from pytest_modellens.storage import read_run
+from tests.plugin.verdicts import failures, gate_fits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,22 +61,6 @@ def baseline(project: Project, server: FakeServer, sessions: int = 5) -> Path:
     return folder
 
 
-def failures(project: Project) -> dict[str, set[str]]:
-    """Return what JUnit says went wrong, by kind."""
-    suite = ElementTree.parse(project.path / "junit.xml").getroot()[0]
-    found: dict[str, set[str]] = {"failure": set(), "error": set(), "passed": set()}
-    for case in suite.iter("testcase"):
-        kind = next((child.tag for child in case if child.tag in found), "passed")
-        found[kind].add(str(case.get("name")))
-    counts = {name: int(suite.get(name, "")) for name in ("tests", "failures", "errors")}
-    assert counts == {
-        "tests": len([*suite.iter("testcase")]),
-        "failures": len(found["failure"]),
-        "errors": len(found["error"]),
-    }
-    return found
-
-
 def test_unchanged_server_passes(gated: Project, server: FakeServer) -> None:
     baseline(gated, server)
     result = gated.run(server, *GATE)
@@ -93,8 +77,7 @@ def test_unchanged_server_passes(gated: Project, server: FakeServer) -> None:
             "uncalibrated: *",
         ]
     )
-    told = result.outlines[next(at for at, line in enumerate(result.outlines) if "modellens gate" in line) :]
-    assert all(len(line) <= 80 for line in told)
+    assert gate_fits(result)
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])

@@ -6,7 +6,6 @@ import csv
 import json
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -19,6 +18,7 @@ from pytest_modellens.plugin.lock import endpoint_lock
 from pytest_modellens.plugin.options import SETTINGS
 from pytest_modellens.storage import read_run
 from tests.plugin.fake_server import fake_server, stream
+from tests.plugin.verdicts import failures, gate_fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,17 +70,6 @@ def records(project: Project, arm: str | None, phase: str = "measured") -> list[
     return [one for one in project.result.records if one["arm"] == arm and one["phase"] == phase]
 
 
-def failures(project: Project) -> dict[str, set[str]]:
-    """Return what JUnit says went wrong, by kind."""
-    suite = ElementTree.parse(project.path / "junit.xml").getroot()[0]
-    found: dict[str, set[str]] = {"failure": set(), "error": set(), "passed": set()}
-    for case in suite.iter("testcase"):
-        kind = next((child.tag for child in case if child.tag in found), "passed")
-        found[kind].add(str(case.get("name")))
-    assert int(suite.get("tests", "")) == len([*suite.iter("testcase")])
-    return found
-
-
 def failing(after: int) -> Any:
     """Return an answerer that fails from a number of answers on."""
     good = stream("Par", "is", "!")
@@ -126,8 +115,7 @@ def test_unchanged_server_passes_at_the_first_look(sided: Project, server: FakeS
             "spent: 18 requests per arm, 6 of warm-up, * s of answers",
         ]
     )
-    told = result.outlines[next(at for at, line in enumerate(result.outlines) if "modellens gate" in line) :]
-    assert all(len(line) <= 80 for line in told)
+    assert gate_fits(result)
     assert len(server.chats) == len(old.chats) == 21
 
 
