@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
     from pytest_modellens.providers.base import Model, ProviderAdapter
 
-__all__ = ["DEADLINE_S", "FoundServer", "Search", "find_servers", "other_kind", "probed_classes", "recognise"]
+__all__ = ["DEADLINE_S", "SILENT", "FoundServer", "Search", "find_servers", "other_kind", "probed_classes", "recognise"]
 
 log = logging.getLogger(__name__)
 
 DEADLINE_S = 2.0
 """For everything: name look-up, all pages of all addresses, versions and models."""
+SILENT = "silent"
+"""Why a server is not found of which no page came in time."""
 _PAGES_SHARE = 0.6
 """Of it, for the pages; the rest is for what the servers that were found have to say."""
 
@@ -89,7 +91,7 @@ def find_servers(base_url: str | None = None, *, deadline_s: float = DEADLINE_S,
     classes = probed_classes(search.broken)
     search.tried.extend(cls.name for cls in classes)
     addresses = [base_url] if base_url else [_usual_address(cls) for cls in classes]
-    silent: FoundServer | str = "silent"
+    silent: FoundServer | str = SILENT
     looks = {address: partial(_look, address, classes, deadline_s * _PAGES_SHARE, use_proxies) for address in addresses}
     pages_until = began + deadline_s * (_PAGES_SHARE + 0.1)
     for address, seen in _together(looks, until=pages_until, late=silent).items():
@@ -176,7 +178,7 @@ def _look(
         host, port = Route.of(address, use_proxies=use_proxies).dial
         socket.create_connection((host, port), timeout=patience_s).close()
     except TimeoutError:
-        return "silent"
+        return SILENT
     except (OSError, UnicodeError):
         return "nothing listens"
     except ModelLensError as exc:  # a proxy that cannot be used
@@ -192,7 +194,7 @@ def _look(
             arrived |= _pages(root, some, until=until, use_proxies=use_proxies)
             facts = recognise(Pages(port, arrived), classes)
     if not facts:
-        return "answers, but like no server known here" if arrived else "silent"
+        return "answers, but like no server known here" if arrived else SILENT
     (name, fact), *others = facts
     path = getattr(provider_class(name), "default_path", "")
     # Whoever gives a path knows where the API is.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_modellens.errors import ConfigError, RequestError, StatusError
 from pytest_modellens.models import RunRequest
-from pytest_modellens.providers.discovery import find_servers
+from pytest_modellens.providers.discovery import SILENT, find_servers
 from pytest_modellens.providers.http import HTTPProvider
 from pytest_modellens.providers.openai import OpenAIProvider
 from pytest_modellens.providers.registry import create_provider, provider_class
@@ -25,6 +25,9 @@ of the root URL that is called until it returns true."""
 
 _TOKENS = 4
 """The first token may have no text, or be half a character."""
+_LOOK_S = 10.0
+"""Longest look at what kind of server it is. It ends with the last page; one that is missed for being late could make a
+server one of no known kind."""
 _MAY_PASS = frozenset({408, 425, 429})
 """Client errors that are about the moment."""
 
@@ -62,7 +65,7 @@ class FirstToken:
             if not self.ready(root):
                 raise NotReadyError("`ready` is not true")
             return None
-        provider = self._provider(root, self.ready, min(timeout_s, 2.0))
+        provider = self._provider(root, self.ready, min(timeout_s, _LOOK_S))
         try:
             if isinstance(provider, HTTPProvider):
                 provider.event_source = self.name or provider.name
@@ -80,9 +83,11 @@ class FirstToken:
         if ready is not None:
             path = getattr(provider_class(ready), "default_path", "")
             return self._made(ready, url_join(root, path) if path else root)
-        best = find_servers(root, deadline_s=deadline_s, use_proxies=False).best
-        if best is not None:
-            return self._made(best.name, best.base_url)
+        search = find_servers(root, deadline_s=deadline_s, use_proxies=False)
+        if search.best is not None:
+            return self._made(search.best.name, search.best.base_url)
+        if SILENT in search.missed.values():
+            raise NotReadyError("it does not answer yet")
         plain = self._made(OpenAIProvider.name, url_join(root, "v1"))
         if plain.list_models():
             return plain
