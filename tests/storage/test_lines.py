@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pytest_modellens.errors import StorageError
 from pytest_modellens.storage.lines import LineFile, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 FULL = Path("/dev/full")
 
@@ -22,12 +23,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "requests.jsonl"
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """Limits the size of files that this process writes, as a full disk would."""
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let this process write no file beyond `size` bytes, as a full disk would: not pytest's own output either."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_lines_are_written_in_order_by_one_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,31 +93,28 @@ def test_lines_are_added_to_what_is_there(path: Path) -> None:
     assert path.read_bytes() == b'{"n":0}\n{"n":1}\n'
 
 
-def test_disk_that_fills_in_the_middle_leaves_no_torn_line(path: Path, file_size_limit: Callable[[int], None]) -> None:
+def test_disk_that_fills_in_the_middle_leaves_no_torn_line(path: Path) -> None:
     file = LineFile(path)
     file.append([{"n": 1}])
-    file_size_limit(12)
-    with pytest.raises(StorageError, match=r"1 lines are not on disk yet \(File too large; make room"):
-        file.append([{"n": 2}])
+    with files_end_at(12):
+        with pytest.raises(StorageError, match=r"1 lines are not on disk yet \(File too large; make room"):
+            file.append([{"n": 2}])
+        assert path.read_bytes() == b'{"n":1}\n'
+        with pytest.raises(StorageError, match="2 lines are not on disk yet"):
+            file.append([{"n": 3}])
     assert path.read_bytes() == b'{"n":1}\n'
-    with pytest.raises(StorageError, match="2 lines are not on disk yet"):
-        file.append([{"n": 3}])
-    assert path.read_bytes() == b'{"n":1}\n'
-    file_size_limit(1000)
     file.append([{"n": 4}])
     file.close()
     assert path.read_bytes() == b'{"n":1}\n{"n":2}\n{"n":3}\n{"n":4}\n'
 
 
-def test_lines_that_never_reached_the_disk_are_reported_at_the_end(
-    path: Path, file_size_limit: Callable[[int], None]
-) -> None:
+def test_lines_that_never_reached_the_disk_are_reported_at_the_end(path: Path) -> None:
     file = LineFile(path)
-    file_size_limit(4)
-    with pytest.raises(StorageError):
-        file.append([{"n": 1}])
-    with pytest.raises(StorageError, match=r"requests\.jsonl: 1 lines were lost \(File too large\)"):
-        file.close()
+    with files_end_at(4):
+        with pytest.raises(StorageError):
+            file.append([{"n": 1}])
+        with pytest.raises(StorageError, match=r"requests\.jsonl: 1 lines were lost \(File too large\)"):
+            file.close()
     file.close()
 
 
