@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -186,11 +187,17 @@ def test_ctrl_c_keeps_what_there_is(
 
 def test_progress_says_how_long_it_will_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    now_s = [0.0]
 
     def run(plan: Plan, name: str, tick: Any) -> Path:
         tick()
         return tmp_path / name
 
+    def sleep(seconds: float) -> None:
+        now_s[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now_s[0], sleep=sleep)
+    monkeypatch.setattr("pytest_modellens.gate.calibrate_runs.time", clock)
     monkeypatch.setattr("pytest_modellens.gate.calibrate_runs._run", run)
     measure(Plan((), tmp_path, 2, 2, 1, pause_s=0.01), say=said.append, tell=said.append)
     assert said[0] == "session 1 of 2, start 1 of 2 · 0:00"
