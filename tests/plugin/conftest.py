@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,7 +43,7 @@ for _name in (
     "pytest_modellens.providers.llamacpp",
     "pytest_modellens.providers.vllm",
 ):
-    pytest.importorskip(_name)
+    import_module(_name)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.plugin.conftest import Project
 
-pytest.importorskip("pytest_modellens.plugin.auto")
+import_module("pytest_modellens.plugin.auto")
 
 
 @pytest.fixture(autouse=True)

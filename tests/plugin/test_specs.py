@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tests.plugin.conftest import Project
 
 for _name in ("specs", "pyproject"):
-    pytest.importorskip(f"pytest_modellens.plugin.{_name}")
+    import_module(f"pytest_modellens.plugin.{_name}")
 
 ENTRY = "[tool.modellens.providers.fast]\n"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
 
 for _name in ("psutil", "pynvml", "requests", "pytest_modellens.testing"):
-    pytest.importorskip(_name)  # pytester forgets what its runs import, and some of these can be imported only once
+    import_module(_name)  # pytester forgets what its runs import, and some of these can be imported only once
 
 if TYPE_CHECKING:
     from pathlib import Path

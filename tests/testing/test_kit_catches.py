@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from importlib import import_module
 from typing import NamedTuple
 
 import pytest
 
 for _name in ("psutil", "pynvml", "requests", "pytest_modellens.testing"):
-    pytest.importorskip(_name)  # pytester forgets what its runs import, and some of these can be imported only once
+    import_module(_name)  # pytester forgets what its runs import, and some of these can be imported only once
 
 
 class Broken(NamedTuple):
