@@ -80,6 +80,17 @@ def test_plugin_adds_few_modules_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["pytest_modellens", "pytest_modellens.plugin", "pytest_modellens.cli"])
 def test_importing_a_front_imports_nothing_heavy(module: str) -> None:
+    assert HEAVY.isdisjoint(imported_by(module))
+
+
+@pytest.mark.parametrize("module", ["lens", "recorder", "evidence"])
+def test_measuring_imports_nothing_that_only_reports_need(module: str) -> None:
+    assert {"numpy", "scipy", "pandas", "matplotlib", "jinja2"}.isdisjoint(
+        imported_by(f"pytest_modellens.plugin.{module}")
+    )
+
+
+def imported_by(module: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
         capture_output=True,
@@ -87,4 +98,4 @@ def test_importing_a_front_imports_nothing_heavy(module: str) -> None:
         timeout=60,
         check=True,
     )
-    assert HEAVY.isdisjoint(done.stdout.split())
+    return {*done.stdout.split()}

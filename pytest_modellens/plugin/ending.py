@@ -11,7 +11,7 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.cell_key import CellKey
     from pytest_modellens.report.lines import Line
     from pytest_modellens.report.source import ReportRun
 

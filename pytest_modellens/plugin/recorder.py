@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.plugin.options import Settings
     from pytest_modellens.plugin.stash import Evidence
-    from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.cell_key import CellKey
     from pytest_modellens.report.source import ReportRun
     from pytest_modellens.storage import RunFolder
 
@@ -147,7 +147,7 @@ class Recorder:
 
     def note_failed(self, records: Iterable[Mapping[str, Any]], why: str | None) -> None:
         """Have reports show that the tests which measured `records`, or those of their cells, failed; None: skipped."""
-        from pytest_modellens.report.cells import cell_key
+        from pytest_modellens.report.cell_key import cell_key
         from pytest_modellens.report.columns import KEY
 
         keys = {cell_key(record): record for record in records}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.cell_key import cell_key
 from pytest_modellens.report.columns import KEY
 from pytest_modellens.storage.lines import there_and_back
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.cell_key import CellKey
 
 __all__ = ["UpdatedCells", "updated_run"]
 

@@ -8,7 +8,16 @@ import msgspec
 
 from pytest_modellens.providers.tool_calls import ToolCallDelta  # noqa: TC001  # msgspec looks it up
 
-__all__ = ["UNREADABLE", "Choice", "Delta", "Payload", "Usage", "decode_payload"]
+__all__ = [
+    "UNREADABLE",
+    "Choice",
+    "CompletionDetails",
+    "Delta",
+    "Payload",
+    "PromptDetails",
+    "Usage",
+    "decode_payload",
+]
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What `decode_payload` raises."""

@@ -6,12 +6,13 @@ from array import array
 from collections import Counter
 from itertools import compress, islice, repeat
 from operator import not_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_modellens.gate.verdict import ARMS
-from pytest_modellens.record import from_json, sorted_json
+from pytest_modellens.record import from_json
+from pytest_modellens.report.cell_key import CellKey
 from pytest_modellens.storage.batches import Same
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_modellens.storage.batches import Batch
 
-__all__ = ["KEPT", "NEEDED", "CellData", "CellKey", "cell_key", "gather", "is_averaged"]
+__all__ = ["KEPT", "NEEDED", "CellData", "gather", "is_averaged"]
 
 KEPT = 40
 """Records of each kind that a cell keeps as they are, to show single requests; the numbers are over all."""
@@ -34,22 +35,6 @@ NEEDED = (
     *("server_timings", "server_disagreements", "tokens_per_second_mode", "clock", "clock_note", "case_hash"),
 )
 """Columns of records that cells are made of."""
-
-
-class CellKey(NamedTuple):
-    """What makes records comparable."""
-
-    suite: str
-    case: str
-    params: str
-    """The matrix point as JSON with sorted keys, which is hashable and reads the same everywhere."""
-    provider: str
-    model: str | None
-
-
-def cell_key(record: Mapping[str, Any]) -> CellKey:
-    """Return the cell that a record, or a row of hardware.jsonl, belongs to."""
-    return CellKey(record["suite"], record["case"], sorted_json(record["params"]), record["provider"], record["model"])
 
 
 def is_averaged(record: Mapping[str, Any]) -> bool:

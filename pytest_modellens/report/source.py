@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_modellens.record import sorted_json
-from pytest_modellens.report.cells import NEEDED, cell_key, gather
+from pytest_modellens.report.cell_key import cell_key
+from pytest_modellens.report.cells import NEEDED, gather
 from pytest_modellens.report.cost_line import Costs
 from pytest_modellens.report.summary import CellSummary, summarise_cells
 from pytest_modellens.storage import HARDWARE, SERVER, iter_rows, read_meta
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from pytest_modellens.report.cells import CellData, CellKey
+    from pytest_modellens.report.cell_key import CellKey
+    from pytest_modellens.report.cells import CellData
     from pytest_modellens.storage.batches import Batch
 
 __all__ = ["ReportRun", "loads_of", "read", "run_of"]

@@ -7,7 +7,8 @@ from math import fsum
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_modellens.report.cells import cell_key, gather
+from pytest_modellens.report.cell_key import cell_key
+from pytest_modellens.report.cells import gather
 from pytest_modellens.report.watched import watched
 from pytest_modellens.stats.percentile import median_interval
 from pytest_modellens.storage.decoding import batches_of_rows
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_modellens.report.cells import CellData, CellKey
+    from pytest_modellens.report.cell_key import CellKey
+    from pytest_modellens.report.cells import CellData
     from pytest_modellens.stats.percentile import Interval
 
 __all__ = ["BINS", "CellSummary", "Disagreement", "Distribution", "describe", "summarise", "summarise_cells"]

@@ -12,7 +12,7 @@ from pytest_modellens.text import printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.cell_key import CellKey
     from pytest_modellens.report.gated import Changes
     from pytest_modellens.report.summary import CellSummary, Distribution
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
-from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.cell_key import cell_key
 from pytest_modellens.report.columns import HARDWARE_FACTS, HARDWARE_PEAKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_modellens.report.cells import CellKey
+    from pytest_modellens.report.cell_key import CellKey
 
 __all__ = ["watched"]
 

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_modellens.record import Record, sorted_json, to_json
-from pytest_modellens.report.cells import KEPT, CellKey, cell_key, is_averaged
+from pytest_modellens.report.cell_key import CellKey, cell_key
+from pytest_modellens.report.cells import KEPT, is_averaged
 from pytest_modellens.report.columns import REQUEST_COLUMNS
 from pytest_modellens.report.csv import plain_text, write_requests_csv, write_summary_csv, write_timeline_csv
 from pytest_modellens.report.outline import summary_json

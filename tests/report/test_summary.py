@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_modellens.report.cells import CellKey, cell_key, is_averaged
+from pytest_modellens.report.cell_key import CellKey, cell_key
+from pytest_modellens.report.cells import is_averaged
 from pytest_modellens.report.summary import Distribution, summarise
 from pytest_modellens.stats.percentile import Interval
 from tests.report.runs import bare

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_modellens.gate.run import RunVerdict
 from pytest_modellens.gate.verdict import CaseVerdict, MetricVerdict, Verdict
-from pytest_modellens.report.cells import cell_key
+from pytest_modellens.report.cell_key import cell_key
 from pytest_modellens.report.gated import changes_of
 from pytest_modellens.report.lines import Line
 from pytest_modellens.report.summary import summarise
