@@ -87,8 +87,7 @@ def test_server_that_becomes_a_hundred_times_slower() -> None:
     with fake_server(answer) as server:
         run = loaded(server.url, LoadPlan(rate=100, requests=40))
     assert classes(run) == {None: 40}
-    times = [record.total_time_ms or 0 for record in sorted(run.records, key=lambda record: record.round)]
-    assert min(times[-20:]) > 400
+    assert sum((record.total_time_ms or 0) > 400 for record in run.records) >= 20
 
 
 class Mortal:
