@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ class EventBus:
     """Passes events to subscribers, synchronously and in the order of subscription."""
 
     def __init__(self) -> None:
-        self._subscribers: list[tuple[type[Event], Callable[[Event], None]]] = []
+        self._subscribers: list[tuple[type[Event], Callable[[Any], None]]] = []
 
     @property
     def has_subscribers(self) -> bool:
@@ -77,7 +77,7 @@ class EventBus:
 
     def subscribe(self, kind: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
         """Call `callback` with every event of `kind` (`Event` for all) and return the function that ends it."""
-        entry: tuple[type[Event], Callable[[Event], None]] = (kind, callback)  # type: ignore[assignment]  # `emit` checks the kind
+        entry = (kind, callback)
         self._subscribers.append(entry)
 
         def unsubscribe() -> None:

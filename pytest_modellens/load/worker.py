@@ -98,10 +98,10 @@ def _requests(stdin: IO[bytes]) -> Iterator[RunRequest]:
 
 
 def _provider(setup: dict[str, Any]) -> HTTPProvider:
-    cls = import_module(setup["module"])
+    cls: Any = import_module(setup["module"])
     for part in setup["class"].split("."):
         cls = getattr(cls, part)
-    provider: HTTPProvider = cls(  # type: ignore[operator]  # checked by the sender
+    provider: HTTPProvider = cls(
         setup["base_url"],
         api_key=setup["api_key"],
         event_source=setup["event_source"],

@@ -194,7 +194,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     evidence = _take(item)
     if evidence is not None:
         # Plain JSON types: xdist carries the report's attributes from the worker to the controller.
-        report.modellens = evidence  # type: ignore[attr-defined]
+        vars(report)["modellens"] = evidence
     return report
 
 
@@ -205,7 +205,7 @@ def _keep_unreported(config: pytest.Config, evidence: Evidence) -> None:
     elif folder is not None:
         from pytest_modellens.plugin.leftovers import leave
 
-        leave(config, folder, config.workerinput["workerid"], evidence)  # type: ignore[attr-defined]  # of xdist's workers
+        leave(config, folder, vars(config)["workerinput"]["workerid"], evidence)
 
 
 def _take(item: pytest.Item) -> Evidence | None:

@@ -65,7 +65,7 @@ class SuiteModule(pytest.Module):
             raise self.CollectError(str(exc)) from exc
         module = types.ModuleType(self.path.stem)
         module.__file__ = str(self.path)
-        module.pytestmark = [pytest.mark.modellens]  # type: ignore[attr-defined]
+        vars(module)["pytestmark"] = [pytest.mark.modellens]
         body: Any = measure_with_benchmark if self.config.pluginmanager.has_plugin("benchmark") else measure
         for case in self.suite.cases:
             setattr(module, case.name, self._test(case, module, body))
@@ -84,9 +84,9 @@ class SuiteModule(pytest.Module):
         code = body.__code__.replace(co_filename=str(self.path), co_firstlineno=case.line, co_name=case.name)
         test = types.FunctionType(code, body.__globals__, case.name)
         test.__module__, test.__doc__ = module.__name__, case.description or case.prompt[:200]
-        test.__test__ = True  # type: ignore[attr-defined]
+        vars(test)["__test__"] = True
         # pytest asks for it several times a test, and working it out anew is a seventh of a large suite's collection.
-        test.__signature__ = _signature(body)  # type: ignore[attr-defined]
+        vars(test)["__signature__"] = _signature(body)
         for mark in case.marks:
             try:
                 self._decorator(mark)(test)
